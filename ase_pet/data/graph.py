@@ -1,0 +1,129 @@
+"""Neighbour pairs as integers (Edges) and as geometry (Graph)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ase_pet.data.system import System, expect
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edges:
+    """A full neighbour list: integers only, never differentiated.
+
+    Edge e points from atom i = ``centers[e]`` to the periodic image S = ``shifts[e]`` of atom
+    j = ``others[e]``, so its vector is ``r_j - r_i + S @ cell``.
+
+    Attributes:
+        centers: [n_edges], int64, sorted.
+        others: [n_edges], int64.
+        shifts: [n_edges, 3], int64, relative to the positions given (not to wrapped ones).
+        reverse: [n_edges], int64: the edge (j, i, -S) of the edge (i, j, S).
+
+    Raises:
+        ValueError: If a shape or dtype is wrong.
+    """
+
+    centers: Tensor
+    others: Tensor
+    shifts: Tensor
+    reverse: Tensor
+
+    def __post_init__(self) -> None:
+        n = self.centers.shape[0]
+        expect("centers", self.centers, (n,), torch.int64)
+        expect("others", self.others, (n,), torch.int64)
+        expect("shifts", self.shifts, (n, 3), torch.int64)
+        expect("reverse", self.reverse, (n,), torch.int64)
+
+    @property
+    def n_edges(self) -> int:
+        """Number of directed neighbour pairs."""
+        return self.centers.shape[0]
+
+    def to(self, device: torch.device | str) -> Edges:
+        """Return the same list on another device."""
+        return Edges(
+            self.centers.to(device),
+            self.others.to(device),
+            self.shifts.to(device),
+            self.reverse.to(device),
+        )
+
+    def vectors(self, system: System) -> Tensor:
+        """Edge vectors ``(r_j - r_i) + S @ cell``, [n_edges, 3], Å, float64.
+
+        The order of the sums makes them antisymmetric bit for bit under reversal.
+        """
+        offsets = torch.einsum(
+            "ek,ekx->ex",
+            self.shifts.to(system.cell.dtype),
+            system.cell[system.system_index[self.centers]],
+        )
+        return (system.positions[self.others] - system.positions[self.centers]) + offsets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """All that a potential may see: no positions, no cell.
+
+    Attributes:
+        numbers: [n_atoms], int64, atomic numbers.
+        system_index: [n_atoms], int64, sorted.
+        n_systems: Number of structures.
+        centers: [n_edges], int64, sorted.
+        others: [n_edges], int64.
+        reverse: [n_edges], int64. In an ego graph an edge whose reverse is not part of the graph
+            points to itself; no energy that is read depends on it.
+        vectors: [n_edges, 3], Å: ``r_j - r_i + S @ cell``.
+
+    Raises:
+        ValueError: If a shape or dtype is wrong.
+    """
+
+    numbers: Tensor
+    system_index: Tensor
+    n_systems: int
+    centers: Tensor
+    others: Tensor
+    reverse: Tensor
+    vectors: Tensor
+
+    def __post_init__(self) -> None:
+        n, e = self.numbers.shape[0], self.centers.shape[0]
+        expect("numbers", self.numbers, (n,), torch.int64)
+        expect("system_index", self.system_index, (n,), torch.int64)
+        expect("centers", self.centers, (e,), torch.int64)
+        expect("others", self.others, (e,), torch.int64)
+        expect("reverse", self.reverse, (e,), torch.int64)
+        expect("vectors", self.vectors, (e, 3), self.vectors.dtype)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of all structures."""
+        return self.numbers.shape[0]
+
+    @property
+    def n_edges(self) -> int:
+        """Number of directed neighbour pairs."""
+        return self.centers.shape[0]
+
+    @staticmethod
+    def build(system: System, edges: Edges) -> Graph:
+        """Combine a batch of structures with its neighbour list."""
+        return Graph(
+            system.numbers,
+            system.system_index,
+            system.n_systems,
+            edges.centers,
+            edges.others,
+            edges.reverse,
+            edges.vectors(system),
+        )
+
+    def with_vectors(self, vectors: Tensor) -> Graph:
+        """Return the same graph with other edge vectors [n_edges, 3], Å."""
+        return replace(self, vectors=vectors)

@@ -1,0 +1,141 @@
+"""A batch of structures as the host program has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ase_pet.errors import GeometryError
+
+
+def expect(name: str, tensor: Tensor, shape: tuple[int | None, ...], dtype: torch.dtype) -> None:
+    """Check the shape and dtype of an argument.
+
+    Args:
+        name: Name of the argument, for the message.
+        tensor: The argument.
+        shape: Expected shape; ``None`` accepts any length.
+        dtype: Expected dtype.
+
+    Raises:
+        ValueError: If shape or dtype differ.
+    """
+    fits = tensor.dim() == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("n" if want is None else str(want) for want in shape)
+        raise ValueError(f"{name}: expected shape [{wanted}], got {list(tensor.shape)}")
+    if tensor.dtype != dtype:
+        raise ValueError(f"{name}: expected dtype {dtype}, got {tensor.dtype}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class System:
+    """A batch of ``n_systems`` structures, their atoms concatenated in order.
+
+    Attributes:
+        positions: [n_atoms, 3], Å, float64; atoms may lie outside the cell.
+        numbers: [n_atoms], int64, atomic numbers.
+        cell: [n_systems, 3, 3], Å, float64, rows are lattice vectors.
+        pbc: [n_systems, 3], bool.
+        system_index: [n_atoms], int64, sorted: which structure an atom belongs to.
+
+    Raises:
+        ValueError: If a shape or dtype is wrong or ``system_index`` is unsorted or out of range.
+        GeometryError: If positions or cell are not finite, or a periodic cell has no volume.
+    """
+
+    positions: Tensor
+    numbers: Tensor
+    cell: Tensor
+    pbc: Tensor
+    system_index: Tensor
+
+    def __post_init__(self) -> None:
+        n = self.positions.shape[0]
+        expect("positions", self.positions, (n, 3), torch.float64)
+        expect("numbers", self.numbers, (n,), torch.int64)
+        expect("cell", self.cell, (None, 3, 3), torch.float64)
+        expect("pbc", self.pbc, (self.cell.shape[0], 3), torch.bool)
+        expect("system_index", self.system_index, (n,), torch.int64)
+        if n and (
+            bool((self.system_index.diff() < 0).any())
+            or int(self.system_index[0]) < 0
+            or int(self.system_index[-1]) >= self.n_systems
+        ):
+            raise ValueError(
+                f"system_index: expected sorted values from 0 to {self.n_systems - 1}, "
+                f"got {self.system_index.tolist()[:8]}..."
+            )
+        self._check_geometry()
+
+    def _check_geometry(self) -> None:
+        bad = ~torch.isfinite(self.positions).all(1)
+        if bool(bad.any()):
+            atoms = torch.nonzero(bad).flatten().tolist()
+            raise GeometryError(
+                f"positions: not finite (NaN or infinite) for {len(atoms)} atom(s), first "
+                f"indices {atoms[:5]}; check the last step that moved the atoms"
+            )
+        if not bool(torch.isfinite(self.cell).all()):
+            raise GeometryError("cell: not finite (NaN or infinite); set a finite cell")
+        for k in torch.nonzero(self.pbc.any(1)).flatten().tolist():
+            vectors = self.cell[k][self.pbc[k]]
+            singular = torch.linalg.svdvals(vectors)
+            if float(singular[-1]) <= 1e-10 * max(1.0, float(singular[0])):
+                raise GeometryError(
+                    f"cell: the periodic lattice vectors of structure {k} are zero or linearly "
+                    f"dependent (zero volume): {vectors.tolist()}; set a cell of full rank or "
+                    "switch pbc off along that axis"
+                )
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of all structures."""
+        return self.positions.shape[0]
+
+    @property
+    def n_systems(self) -> int:
+        """Number of structures."""
+        return self.cell.shape[0]
+
+    @property
+    def volumes(self) -> Tensor:
+        """Cell volumes [n_systems], Å³; zero where the cell has rank below 3."""
+        return torch.linalg.det(self.cell).abs()
+
+    def to(self, device: torch.device | str) -> System:
+        """Return the same batch on another device."""
+        return System(
+            self.positions.to(device),
+            self.numbers.to(device),
+            self.cell.to(device),
+            self.pbc.to(device),
+            self.system_index.to(device),
+        )
+
+    @staticmethod
+    def cat(systems: Sequence[System]) -> System:
+        """Join batches into one, in order.
+
+        Raises:
+            ValueError: If ``systems`` is empty.
+        """
+        if not systems:
+            raise ValueError("systems: expected at least one System, got none")
+        starts = [0]
+        for system in systems:
+            starts.append(starts[-1] + system.n_systems)
+        return System(
+            torch.cat([s.positions for s in systems]),
+            torch.cat([s.numbers for s in systems]),
+            torch.cat([s.cell for s in systems]),
+            torch.cat([s.pbc for s in systems]),
+            torch.cat(
+                [s.system_index + start for s, start in zip(systems, starts[:-1], strict=True)]
+            ),
+        )
