@@ -19,8 +19,11 @@ class Potential(Protocol):
             away.
     """
 
-    cutoff: float
-    n_layers: int
+    @property
+    def cutoff(self) -> float: ...
+
+    @property
+    def n_layers(self) -> int: ...
 
     def __call__(self, graph: Graph) -> Tensor:
         """Return energies [n_atoms], eV, of the atoms of ``graph``.
@@ -29,5 +32,22 @@ class Potential(Protocol):
 
         Raises:
             UnknownSpeciesError: If an element is not among those of the potential.
+        """
+        ...
+
+
+@runtime_checkable
+class Backbone(Potential, Protocol):
+    """A trained network: a potential that knows its elements and its appetite for memory."""
+
+    @property
+    def species(self) -> tuple[int, ...]: ...
+
+    def memory(self, n_atoms: int, n_neighbors: int) -> int:
+        """Estimate the bytes that one evaluation with its gradient needs.
+
+        Args:
+            n_atoms: Atoms of the graph.
+            n_neighbors: The largest number of neighbours of an atom.
         """
         ...

@@ -1,0 +1,341 @@
+r"""Point Edge Transformer (PET) of the 2023 paper.
+
+The environment of atom i is a set of tokens, one for each neighbour j, made of the edge vector,
+the species and the message m_ij; a central token may be put first. A transformer, in which the
+attention to token j is scaled by the cutoff factor f_j,
+
+.. math:: \alpha_{qj} = \frac{f_j\, e^{q\cdot k_j/\sqrt{d}}}{\sum_l f_l\, e^{q\cdot k_l/\sqrt{d}}},
+
+turns them into output tokens. Each layer reads energies from them, and the output token of the
+edge (j, i) becomes the next layer's message on the edge (i, j). PET is not equivariant: the
+vectors enter a linear layer as they are.
+
+Source:
+    Pozdnyakov & Ceriotti, NeurIPS 2023 (arXiv 2305.19302).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ase_pet.data import Graph
+from ase_pet.potentials.cutoffs import cosine_cutoff
+from ase_pet.potentials.species import SpeciesTable
+
+#: Keeps attention and averages finite where every factor is zero.
+_TINY = 1e-15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PETHypers:
+    """Hyperparameters of a PET; the defaults make a small model.
+
+    Attributes:
+        cutoff: Å.
+        cutoff_width: Å, the range below the cutoff in which a neighbour fades.
+        d_model: Width of tokens.
+        n_heads: Attention heads; divides ``d_model``.
+        d_feedforward: Width inside the transformer's MLP.
+        n_message_layers: Message-passing layers: the receptive field in hops.
+        n_attention_layers: Transformer blocks in each message-passing layer.
+        head_width: Width of the energy heads.
+        activation: Nonlinearity everywhere.
+        transformer: Layer norm after (PostLN) or before (PreLN) each block.
+        compress: How coordinates, species and message are merged to a token.
+        central_token_first: Use a central token in all layers but the last.
+        central_token_last: Use a central token in the last layer.
+        blend_neighbor_species: Feed the neighbour's species to every layer, not only the first.
+        coordinates: What a token knows of the geometry.
+        coordinate_activation: Apply the activation to the embedded coordinates.
+        bond_energies: Add energies read from edge tokens.
+        average_pooling: Without central token: average edge tokens instead of adding them.
+        average_bond_energies: Average bond energies instead of adding them.
+        residual_factor: Factor of (old + new) messages.
+        n_targets: Heads per layer; their energies belong to different targets.
+        target: Which of them is returned.
+    """
+
+    cutoff: float = 5.0
+    cutoff_width: float = 1.0
+    d_model: int = 64
+    n_heads: int = 4
+    d_feedforward: int = 128
+    n_message_layers: int = 1
+    n_attention_layers: int = 2
+    head_width: int = 64
+    activation: Literal["silu", "mish"] = "silu"
+    transformer: Literal["PostLN", "PreLN"] = "PostLN"
+    compress: Literal["mlp", "linear"] = "mlp"
+    central_token_first: bool = True
+    central_token_last: bool = True
+    blend_neighbor_species: bool = False
+    coordinates: Literal["vector_and_length", "vector", "length"] = "vector_and_length"
+    coordinate_activation: bool = False
+    bond_energies: bool = True
+    average_pooling: bool = False
+    average_bond_energies: bool = False
+    residual_factor: float = 0.5
+    n_targets: int = 1
+    target: int = 0
+
+    def __post_init__(self) -> None:
+        positive = ("d_model", "n_heads", "d_feedforward", "n_message_layers", "n_attention_layers")
+        for name in (*positive, "head_width", "n_targets"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0.0 < self.cutoff_width <= self.cutoff:
+            raise ValueError(
+                f"cutoff_width: expected more than 0 and at most cutoff={self.cutoff}, "
+                f"got {self.cutoff_width}"
+            )
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"n_heads: expected a divisor of d_model={self.d_model}, got {self.n_heads}"
+            )
+        if not 0 <= self.target < self.n_targets:
+            raise ValueError(
+                f"target: expected 0 to {self.n_targets - 1} (n_targets={self.n_targets}), "
+                f"got {self.target}"
+            )
+        choices = {
+            "activation": ("silu", "mish"),
+            "transformer": ("PostLN", "PreLN"),
+            "compress": ("mlp", "linear"),
+            "coordinates": ("vector_and_length", "vector", "length"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name}: expected one of {allowed}, got {getattr(self, name)!r}"
+                )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Edges laid out in rows, one for each atom, padded to the longest.
+
+    Attributes:
+        slots: [n_edges], place of an edge in the flattened rows.
+        n_slots: Length of a row: the largest number of neighbours.
+        factors: [n_atoms, n_slots], cutoff factors, 0 where padded.
+    """
+
+    slots: Tensor
+    n_slots: int
+    factors: Tensor
+
+    @staticmethod
+    def build(graph: Graph, factors: Tensor) -> _Rows:
+        counts = torch.bincount(graph.centers, minlength=graph.n_atoms)
+        n_slots = int(counts.max()) if graph.n_atoms else 0
+        first = counts.cumsum(0) - counts
+        place = torch.arange(graph.n_edges, device=counts.device) - first[graph.centers]
+        slots = graph.centers * n_slots + place
+        padded = factors.new_zeros(graph.n_atoms * n_slots).index_put((slots,), factors)
+        return _Rows(slots, n_slots, padded.view(graph.n_atoms, n_slots))
+
+    def pad(self, edge_values: Tensor) -> Tensor:
+        """[n_edges, d] -> [n_atoms, n_slots, d]."""
+        n_atoms, d = self.factors.shape[0], edge_values.shape[1]
+        flat = edge_values.new_zeros(n_atoms * self.n_slots, d)
+        return flat.index_put((self.slots,), edge_values).view(n_atoms, self.n_slots, d)
+
+    def unpad(self, rows: Tensor) -> Tensor:
+        """[n_atoms, n_slots, d] -> [n_edges, d]."""
+        return rows.reshape(-1, rows.shape[2])[self.slots]
+
+
+class _Block(nn.Module):
+    """One transformer block: attention scaled by cutoff factors, and an MLP."""
+
+    def __init__(self, hypers: PETHypers, activation: nn.Module) -> None:
+        super().__init__()
+        d = hypers.d_model
+        self.n_heads = hypers.n_heads
+        self.norm_first = hypers.transformer == "PreLN"
+        self.qkv = nn.Linear(d, 3 * d)
+        self.out = nn.Linear(d, d)
+        self.norm_attention = nn.LayerNorm(d)
+        self.norm_mlp = nn.LayerNorm(d)
+        self.mlp = nn.Sequential(
+            nn.Linear(d, hypers.d_feedforward), activation, nn.Linear(hypers.d_feedforward, d)
+        )
+
+    def attend(self, x: Tensor, factors: Tensor) -> Tensor:
+        """[n_atoms, n_tokens, d], [n_atoms, n_tokens] -> [n_atoms, n_tokens, d]."""
+        n, t, d = x.shape
+        q, k, v = self.qkv(x).view(n, t, 3, self.n_heads, d // self.n_heads).permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(-1, -2)) * (d // self.n_heads) ** -0.5
+        # Padding must not set the scale of the softmax, or batches would differ from singles.
+        padding = (factors == 0)[:, None, None, :]
+        scores = scores.masked_fill(padding, torch.finfo(x.dtype).min)
+        alpha = scores.softmax(-1) * factors[:, None, None, :]
+        alpha = alpha / (alpha.sum(-1, keepdim=True) + _TINY)
+        out: Tensor = self.out((alpha @ v).transpose(1, 2).reshape(n, t, d))
+        return out
+
+    def forward(self, x: Tensor, factors: Tensor) -> Tensor:
+        if self.norm_first:
+            x = x + self.attend(self.norm_attention(x), factors)
+            x = x + self.mlp(self.norm_mlp(x))
+            return x
+        x = self.norm_attention(x + self.attend(x, factors))
+        x = self.norm_mlp(x + self.mlp(x))
+        return x
+
+
+class _MessageLayer(nn.Module):
+    """One message-passing layer: tokens in, transformer, tokens and energies out."""
+
+    def __init__(self, hypers: PETHypers, n_species: int, index: int) -> None:
+        super().__init__()
+        d = hypers.d_model
+        act: nn.Module = {"silu": nn.SiLU, "mish": nn.Mish}[hypers.activation]()
+        last = index == hypers.n_message_layers - 1
+        self.hypers = hypers
+        self.blends = hypers.blend_neighbor_species and index > 0
+        central = hypers.central_token_last if last else hypers.central_token_first
+
+        n_coordinates = {"vector_and_length": 4, "vector": 3, "length": 1}[hypers.coordinates]
+        self.coordinates = nn.Linear(n_coordinates, d)
+        self.coordinate_activation = act if hypers.coordinate_activation else nn.Identity()
+        merged = (3 if self.blends else 2) * d
+        self.compress = (
+            nn.Sequential(nn.Linear(merged, d), act, nn.Linear(d, d))
+            if hypers.compress == "mlp"
+            else nn.Linear(merged, d)
+        )
+        self.neighbor_species = nn.Embedding(n_species, d) if self.blends else None
+        self.central_species = nn.Embedding(n_species, d) if central else None
+        self.blocks = nn.ModuleList(_Block(hypers, act) for _ in range(hypers.n_attention_layers))
+        self.final_norm = nn.LayerNorm(d) if hypers.transformer == "PreLN" else nn.Identity()
+
+        def heads() -> nn.ModuleList:
+            h = hypers.head_width
+            return nn.ModuleList(
+                nn.Sequential(nn.Linear(d, h), act, nn.Linear(h, h), act, nn.Linear(h, 1))
+                for _ in range(hypers.n_targets)
+            )
+
+        self.heads = heads()
+        self.bond_heads = heads() if hypers.bond_energies else None
+
+    def forward(
+        self, messages: Tensor, geometry: Tensor, species: Tensor, others: Tensor, rows: _Rows
+    ) -> tuple[Tensor, Tensor]:
+        """Advance one layer.
+
+        Args:
+            messages: [n_edges, d].
+            geometry: [n_edges, n_coordinates], vector and/or length of each edge, Å.
+            species: [n_atoms], species indices.
+            others: [n_edges], atom index of each neighbour.
+            rows: The padded layout.
+
+        Returns:
+            Output tokens [n_edges, d] and energies [n_atoms], eV.
+        """
+        parts = [self.coordinate_activation(self.coordinates(geometry))]
+        if self.neighbor_species is not None:
+            parts.append(self.neighbor_species(species)[others])
+        tokens = rows.pad(self.compress(torch.cat([*parts, messages], 1)))
+        factors = rows.factors
+        if self.central_species is not None:
+            tokens = torch.cat([self.central_species(species)[:, None], tokens], 1)
+            factors = torch.cat([factors.new_ones(len(factors), 1), factors], 1)
+        for block in self.blocks:
+            tokens = block(tokens, factors)
+        tokens = self.final_norm(tokens)
+        if self.central_species is not None:
+            central, tokens = tokens[:, 0], tokens[:, 1:]
+        else:
+            central = self._pool(tokens, rows.factors, average=self.hypers.average_pooling)
+        energies = self.heads[self.hypers.target](central)[:, 0]
+        if self.bond_heads is not None:
+            bonds = self.bond_heads[self.hypers.target](tokens)
+            average = self.hypers.average_bond_energies
+            energies = energies + self._pool(bonds, rows.factors, average=average)[:, 0]
+        return rows.unpad(tokens), energies
+
+    @staticmethod
+    def _pool(values: Tensor, factors: Tensor, *, average: bool) -> Tensor:
+        """Sum or mean of [n_atoms, n_slots, d] weighted by the factors -> [n_atoms, d]."""
+        pooled = torch.einsum("nsd,ns->nd", values, factors)
+        return pooled / (factors.sum(1, keepdim=True) + _TINY) if average else pooled
+
+
+class PET(nn.Module):
+    """A PET backbone: a :class:`~ase_pet.potentials.base.Potential`.
+
+    Args:
+        hypers: Hyperparameters.
+        species: Atomic numbers that the model knows, in any order.
+
+    Attributes:
+        cutoff: Å.
+        n_layers: Receptive field in hops.
+        species: Atomic numbers, sorted.
+
+    Raises:
+        ValueError: If ``species`` is empty or holds a number twice.
+    """
+
+    def __init__(self, hypers: PETHypers, species: Sequence[int]) -> None:
+        super().__init__()
+        self.hypers = hypers
+        self.species_table = SpeciesTable(species)
+        self.species = self.species_table.species
+        self.cutoff = hypers.cutoff
+        self.n_layers = hypers.n_message_layers
+        self.embedding = nn.Embedding(len(self.species), hypers.d_model)
+        self.layers = nn.ModuleList(
+            _MessageLayer(hypers, len(self.species), k) for k in range(hypers.n_message_layers)
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type in which the network computes."""
+        return self.embedding.weight.dtype
+
+    def memory(self, n_atoms: int, n_neighbors: int) -> int:
+        """Estimate the bytes of one evaluation with its gradient: what autograd keeps.
+
+        Args:
+            n_atoms: Atoms of the graph.
+            n_neighbors: The largest number of neighbours of an atom.
+        """
+        h = self.hypers
+        n_tokens = n_neighbors + 1
+        kept = 16 * h.d_model + 3 * h.d_feedforward + 4 * h.n_heads * n_tokens
+        block_values = n_tokens * kept * h.n_attention_layers
+        layer_values = block_values + n_tokens * (10 * h.d_model + 4 * h.head_width)
+        return n_atoms * layer_values * h.n_message_layers * self.embedding.weight.element_size()
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Return energies [n_atoms], eV, in the network's dtype.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among ``species``.
+        """
+        species = self.species_table(graph.numbers)
+        vectors = graph.vectors.to(self.dtype)
+        r = torch.sqrt((vectors * vectors).sum(1, keepdim=True) + _TINY)
+        geometry = {
+            "vector_and_length": lambda: torch.cat([vectors, r], 1),
+            "vector": lambda: vectors,
+            "length": lambda: r,
+        }[self.hypers.coordinates]()
+        factors = cosine_cutoff(r[:, 0], self.cutoff, self.hypers.cutoff_width)
+        rows = _Rows.build(graph, factors)
+        messages = self.embedding(species)[graph.others]
+        energies = vectors.new_zeros(graph.n_atoms)
+        for layer in self.layers:
+            tokens, contribution = layer(messages, geometry, species, graph.others, rows)
+            energies = energies + contribution
+            messages = self.hypers.residual_factor * (messages + tokens[graph.reverse])
+        return energies
