@@ -16,7 +16,9 @@ from ase_pet.data import Graph, Results
 from ase_pet.potentials.base import Potential
 
 
-def gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool = False) -> Tensor:
+def gradient(
+    energies: Tensor, vectors: Tensor, *, create_graph: bool = False
+) -> Tensor:
     """Gradient of the summed energies with respect to the edge vectors.
 
     Args:
@@ -73,7 +75,9 @@ def forces_and_virials(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]
     forces = forces.index_add(0, graph.others, -gradients)
     vectors = graph.vectors.detach().to(gradients.dtype)
     outer = vectors[:, :, None] * gradients[:, None, :]
-    virials = gradients.new_zeros(graph.n_atoms, 3, 3).index_add(0, graph.centers, outer)
+    virials = gradients.new_zeros(graph.n_atoms, 3, 3).index_add(
+        0, graph.centers, outer
+    )
     return forces, 0.5 * (virials + virials.transpose(1, 2))
 
 
@@ -86,6 +90,10 @@ def results(energies: Tensor, gradients: Tensor, graph: Graph) -> Results:
         graph: The graph that they belong to.
     """
     forces, virials = forces_and_virials(gradients, graph)
-    energy = energies.new_zeros(graph.n_systems).index_add(0, graph.system_index, energies)
-    virial = virials.new_zeros(graph.n_systems, 3, 3).index_add(0, graph.system_index, virials)
+    energy = energies.new_zeros(graph.n_systems).index_add(
+        0, graph.system_index, energies
+    )
+    virial = virials.new_zeros(graph.n_systems, 3, 3).index_add(
+        0, graph.system_index, virials
+    )
     return Results(energies, forces, virials, energy, virial)

@@ -63,7 +63,9 @@ class Edges:
             self.shifts.to(system.cell.dtype),
             system.cell[system.system_index[self.centers]],
         )
-        return (system.positions[self.others] - system.positions[self.centers]) + offsets
+        return (
+            system.positions[self.others] - system.positions[self.centers]
+        ) + offsets
 
 
 @dataclass(frozen=True, slots=True, eq=False)

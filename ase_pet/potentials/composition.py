@@ -28,7 +28,9 @@ class Composition(nn.Module):
     def __init__(self, energies: Mapping[int, float]) -> None:
         super().__init__()
         self.species_table = SpeciesTable(list(energies))
-        values = torch.tensor([float(energies[z]) for z in self.species], dtype=torch.float64)
+        values = torch.tensor(
+            [float(energies[z]) for z in self.species], dtype=torch.float64
+        )
         if not bool(torch.isfinite(values).all()):
             raise ValueError(f"energies: expected finite values, got {dict(energies)}")
         self.register_buffer("values", values, persistent=False)

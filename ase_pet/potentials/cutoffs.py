@@ -1,8 +1,8 @@
 """Smooth functions of distance that end at a cutoff, and smooth steps.
 
-    cosine     f(r) = (1 + cos π t)/2,  t = (r - R + δ)/δ in [0, 1]
-    step       s(t) = t³ (10 - 15 t + 6 t²)
-    bump       b(t) = 1/2 + tanh(1/(t + 1) + 1/(t - 1))/2,  t in (-1, 1), infinitely smooth
+cosine     f(r) = (1 + cos π t)/2,  t = (r - R + δ)/δ in [0, 1]
+step       s(t) = t³ (10 - 15 t + 6 t²)
+bump       b(t) = 1/2 + tanh(1/(t + 1) + 1/(t - 1))/2,  t in (-1, 1), infinitely smooth
 """
 
 from __future__ import annotations

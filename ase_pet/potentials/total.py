@@ -26,7 +26,10 @@ class Total(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, composition: Composition | None = None, zbl: ZBL | None = None
+        self,
+        backbone: Backbone,
+        composition: Composition | None = None,
+        zbl: ZBL | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone

@@ -39,7 +39,9 @@ class ZBL(nn.Module):
     def __init__(self, inner: float = 0.5, cutoff: float = 1.2) -> None:
         super().__init__()
         if not 0.0 <= inner < cutoff:
-            raise ValueError(f"inner: expected 0 <= inner < cutoff={cutoff}, got {inner}")
+            raise ValueError(
+                f"inner: expected 0 <= inner < cutoff={cutoff}, got {inner}"
+            )
         self.inner = inner
         self.cutoff = cutoff
 
@@ -50,7 +52,8 @@ class ZBL(nn.Module):
         zi, zj = z[graph.centers], z[graph.others]
         x = r * (zi.pow(0.23) + zj.pow(0.23)) / _SCREENING_LENGTH
         screening = sum(
-            (a * (-b * x).exp() for a, b in zip(_AMPLITUDES, _DECAYS, strict=True)), 0.0 * x
+            (a * (-b * x).exp() for a, b in zip(_AMPLITUDES, _DECAYS, strict=True)),
+            0.0 * x,
         )
         switch = 1.0 - smooth_step((r - self.inner) / (self.cutoff - self.inner))
         pair = COULOMB_EV_A * zi * zj / r * screening * switch
