@@ -1,0 +1,53 @@
+"""Files that are either whole or absent, and their fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+
+def sha256_of(*paths: str | Path) -> str:
+    """Fingerprint of one file, or of several files and their names, in hexadecimal."""
+    if len(paths) > 1:
+        lines = sorted(f"{Path(path).name} {sha256_of(path)}\n" for path in paths)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    digest = hashlib.sha256()
+    with Path(paths[0]).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that nobody ever sees a part of it, even if the machine stops.
+
+    Args:
+        path: The file to create or replace; its folder must exist.
+        write: Called with a temporary file in the same folder, which then takes the name.
+
+    Raises:
+        OSError: If the folder is missing, full or not writable; ``path`` is then untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The rename itself is durable only once the folder is; not every system can do that.
+    with suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,49 @@
+"""What a checkpoint is once it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ase_pet.potentials.total import Total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A trained potential and what is known of it.
+
+    Attributes:
+        potential: The bare potential (not symmetrised), on the CPU; not to be modified, because
+            several calculators may share it.
+        dtype: Floating-point type of the network, "float32" or "float64".
+        metadata: Plain containers: training_data, level_of_theory, licence, citation, rotations
+            ("structure", "atom", "none": what was drawn at random in training), ecse, accuracy,
+            source; ``None`` where unknown.
+        architecture: Name of the backbone, "pet".
+        path: Where it was read from; empty for a model made in memory.
+        sha256: Fingerprint of the file or files it was read from; empty for a model in memory.
+        self_test: A small structure with its energy, forces and stress, bare and symmetrised.
+    """
+
+    potential: Total
+    dtype: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+    architecture: str = "pet"
+    path: str = ""
+    sha256: str = ""
+    self_test: dict[str, Any] | None = None
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers that the model knows, sorted."""
+        return self.potential.species
+
+    @property
+    def cutoff(self) -> float:
+        """Å."""
+        return self.potential.cutoff
+
+    @property
+    def n_layers(self) -> int:
+        """Receptive field in hops."""
+        return self.potential.n_layers

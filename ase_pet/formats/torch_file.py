@@ -1,0 +1,130 @@
+"""Reading of ``torch.save`` files as data: nothing in them is ever executed."""
+
+from __future__ import annotations
+
+import pickletools
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from ase_pet.errors import CheckpointError
+
+_TENSOR_PARTS = {
+    "collections.OrderedDict",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_tensor_v2",
+    "torch.Size",
+    *(f"torch.{kind}Storage" for kind in ("Double", "Float", "Half", "BFloat16")),
+    *(f"torch.{kind}Storage" for kind in ("Long", "Int", "Bool", "Byte")),
+}
+
+
+def read_plain(path: Path) -> object:
+    """Read tensors and plain containers from a file of ``torch.save``.
+
+    The pickle inside is first searched for anything that is not a tensor or a container, then
+    read by torch's restricted unpickler: two locks, neither of which runs code of the file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What was saved, on the CPU.
+
+    Raises:
+        CheckpointError: If the file is missing, empty, damaged, of another kind, or names
+            anything that would have to be executed.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; check the path")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: {_describe(path)}")
+    _refuse_code(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"{path}: not readable as tensors and plain containers ({reason[0]}); "
+            "copy or export the model again"
+        ) from error
+
+
+def _refuse_code(path: Path) -> None:
+    """Check the archive and refuse every name in its pickle that is not part of a tensor."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise CheckpointError(
+                    f"{path}: damaged (checksum of {damaged} is wrong); copy the file again"
+                )
+            if any(name.endswith("/constants.pkl") for name in names):
+                raise CheckpointError(
+                    f"{path}: a TorchScript program, not a checkpoint; running it would execute "
+                    "code. Load the checkpoint that it was exported from"
+                )
+            pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
+            if not pickles:
+                raise CheckpointError(
+                    f"{path}: a zip archive, but not one of torch.save (it holds {names[:4]})"
+                )
+            refused = _refused(_names_in_pickle(BytesIO(archive.read(pickles[0]))))
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: damaged ({error}); copy the file again") from error
+    if refused:
+        raise CheckpointError(f"{path}: refused, because loading it would run {refused}")
+
+
+def _names_in_pickle(file: BinaryIO) -> Iterator[str]:
+    """Every ``module.name`` that a pickle would import, found without unpickling it.
+
+    Raises:
+        ValueError: If the data are not a pickle.
+    """
+    strings: list[str] = []
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("GLOBAL", "INST"):
+            yield str(argument).replace(" ", ".")
+        elif opcode.name == "STACK_GLOBAL":
+            yield ".".join(strings[-2:]) or "an object"
+        elif isinstance(argument, str):
+            strings.append(argument)
+
+
+def _refused(names: Iterable[str]) -> str:
+    """The names that are not part of a tensor, for a message; empty if there are none."""
+    refused = sorted(set(names) - _TENSOR_PARTS)
+    more = f" and {len(refused) - 6} more" if len(refused) > 6 else ""
+    return ", ".join(refused[:6]) + more
+
+
+def _describe(path: Path) -> str:
+    """Say what a file is that is not a torch archive, and what to do about it."""
+    with path.open("rb") as stream:
+        data = stream.read(1 << 24)
+    if not data:
+        return "the file is empty; copy or export the model again"
+    if data.startswith(b"PK\x03\x04"):
+        return "truncated (the end of the archive is missing); copy the file again"
+    names: list[str] = []
+    with suppress(ValueError), BytesIO(data) as file:
+        while file.tell() < len(data):  # the old format of torch.save is several pickles in a row
+            names.extend(_names_in_pickle(file))
+    if refused := _refused(names):
+        return f"refused, because loading it would run {refused}"
+    if data[:1] == b"\x80":
+        return "a bare pickle; save the model with torch.save of PyTorch 1.6 or later"
+    try:
+        start = data[:200].decode("ascii")[:24]
+    except UnicodeDecodeError:
+        return "not a file of torch.save"
+    return f"a text file ({start!r}...), not a file of torch.save"
