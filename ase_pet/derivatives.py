@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ase_pet.data import Graph, Results
+from ase_pet.ecse import Symmetrized
 from ase_pet.potentials.base import Potential
+from ase_pet.potentials.total import Total
 
 
-def gradient(
-    energies: Tensor, vectors: Tensor, *, create_graph: bool = False
-) -> Tensor:
+def gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool = False) -> Tensor:
     """Gradient of the summed energies with respect to the edge vectors.
 
     Args:
@@ -50,6 +50,12 @@ def evaluate(
     Returns:
         Energies [n_atoms], eV, float64 and dE/dr [n_edges, 3], eV/Å, float64.
     """
+    if isinstance(potential, Total):
+        parts = [evaluate(term, graph, create_graph=create_graph) for term in potential.terms]
+        energies = torch.stack([part[0] for part in parts]).sum(0)
+        return energies, torch.stack([part[1] for part in parts]).sum(0)
+    if isinstance(potential, Symmetrized) and not create_graph:
+        return _evaluate_in_chunks(potential, graph)
     with torch.enable_grad():
         vectors = graph.vectors.detach().requires_grad_(True)
         energies = potential(graph.with_vectors(vectors)).to(torch.float64)
@@ -57,6 +63,48 @@ def evaluate(
     if not create_graph:
         energies = energies.detach()
     return energies, g.to(torch.float64)
+
+
+def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> tuple[Tensor, Tensor]:
+    r"""Evaluate an ensemble with the memory of one chunk and no second forward pass.
+
+    With rotated vectors :math:`v'_e = R v_e` and coefficients c, :math:`E = \sum c\,\varepsilon(v')`.
+    Each chunk yields dE/dv', hence dE/dR and its part of dE/dv; frames and coefficients are
+    differentiated once, at the end.
+    """
+    with torch.enable_grad():
+        vectors = graph.vectors.detach().requires_grad_(True)
+        ensemble = potential.ensemble(graph.with_vectors(vectors))
+    rotations, coefficients = ensemble.rotations.detach(), ensemble.coefficients.detach()
+    energies = vectors.new_zeros(graph.n_atoms)
+    by_vector = torch.zeros_like(graph.vectors)
+    by_rotation, by_coefficient = torch.zeros_like(rotations), torch.zeros_like(coefficients)
+    for chunk in ensemble.chunks:
+        copies, of_node, reads = ensemble.copies(chunk)
+        original, rotation = graph.vectors[copies.edges], rotations[copies.frames]
+        with torch.enable_grad():
+            rotated = torch.einsum("eij,ej->ei", rotation, original).requires_grad_(True)
+            copied = potential.backbone(copies.graph.with_vectors(rotated))[: len(of_node)]
+            copied = copied.to(energies.dtype)[reads]
+            share = coefficients[of_node[reads]] * copied
+            g = gradient(share, rotated)
+        energies.index_add_(0, copies.nodes[reads], share.detach())
+        by_coefficient.index_add_(0, of_node[reads], copied.detach())
+        by_vector.index_add_(0, copies.edges, torch.einsum("eij,ei->ej", rotation, g))
+        by_rotation.index_add_(0, copies.frames, g[:, :, None] * original[:, None, :])
+    differentiable = [
+        (value, weight)
+        for value, weight in (
+            (ensemble.rotations, by_rotation),
+            (ensemble.coefficients, by_coefficient),
+        )
+        if value.requires_grad
+    ]
+    if differentiable:
+        values, weights = zip(*differentiable, strict=True)
+        (g,) = torch.autograd.grad(values, vectors, weights)
+        by_vector = by_vector + g
+    return energies.to(torch.float64), by_vector.to(torch.float64)
 
 
 def forces_and_virials(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
@@ -75,9 +123,7 @@ def forces_and_virials(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]
     forces = forces.index_add(0, graph.others, -gradients)
     vectors = graph.vectors.detach().to(gradients.dtype)
     outer = vectors[:, :, None] * gradients[:, None, :]
-    virials = gradients.new_zeros(graph.n_atoms, 3, 3).index_add(
-        0, graph.centers, outer
-    )
+    virials = gradients.new_zeros(graph.n_atoms, 3, 3).index_add(0, graph.centers, outer)
     return forces, 0.5 * (virials + virials.transpose(1, 2))
 
 
@@ -90,10 +136,6 @@ def results(energies: Tensor, gradients: Tensor, graph: Graph) -> Results:
         graph: The graph that they belong to.
     """
     forces, virials = forces_and_virials(gradients, graph)
-    energy = energies.new_zeros(graph.n_systems).index_add(
-        0, graph.system_index, energies
-    )
-    virial = virials.new_zeros(graph.n_systems, 3, 3).index_add(
-        0, graph.system_index, virials
-    )
+    energy = energies.new_zeros(graph.n_systems).index_add(0, graph.system_index, energies)
+    virial = virials.new_zeros(graph.n_systems, 3, 3).index_add(0, graph.system_index, virials)
     return Results(energies, forces, virials, energy, virial)

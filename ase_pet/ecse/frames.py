@@ -1,0 +1,103 @@
+r"""Coordinate systems made from the edges of an atom.
+
+An ordered pair of edges (e, e') gives the right-handed system with rows
+
+.. math::
+    R = [\hat u_e;\ \hat n;\ \hat u_e\times\hat n],\qquad
+    \hat n = \frac{\hat u_e\times\hat u_{e'}}{|\hat u_e\times\hat u_{e'}|}.
+
+Rotated coordinates are R r. Under a rotation Q of the structure R becomes R Qᵀ, so that R r stays as
+it is; under a reflection it becomes diag(1, -1, 1) R Qᵀ.
+
+Source:
+    Pozdnyakov & Ceriotti, NeurIPS 2023 (arXiv 2305.19302).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+#: Squared sine below which two directions count as parallel: an error of 1e-12 rad.
+PARALLEL = 1e-24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """Weighted coordinate systems.
+
+    Attributes:
+        rotations: [n_frames, 3, 3], rows are axes.
+        owners: [n_frames], int64, the atom whose environment made the frame.
+        weights: [n_frames], not negative, relative within the group that shares frames.
+        n_candidates: How many pairs had a weight before pruning.
+    """
+
+    rotations: Tensor
+    owners: Tensor
+    weights: Tensor
+    n_candidates: int
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return self.weights.shape[0]
+
+    def where(self, keep: Tensor) -> Frames:
+        """Return the frames selected by a mask or index."""
+        return Frames(
+            self.rotations[keep], self.owners[keep], self.weights[keep], self.n_candidates
+        )
+
+    @staticmethod
+    def cat(parts: list[Frames]) -> Frames:
+        """Join lists of frames."""
+        return Frames(
+            torch.cat([p.rotations for p in parts]),
+            torch.cat([p.owners for p in parts]),
+            torch.cat([p.weights for p in parts]),
+            sum(p.n_candidates for p in parts),
+        )
+
+
+def directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors [n_edges, 3] and lengths [n_edges], Å."""
+    r = vectors.square().sum(1).clamp_min(1e-30).sqrt()
+    return vectors / r[:, None], r
+
+
+def pair_frames(u: Tensor, v: Tensor) -> Tensor:
+    """Right-handed systems from pairs of unit vectors.
+
+    Args:
+        u: First axes, [n, 3].
+        v: Second directions, [n, 3], not parallel to ``u``.
+
+    Returns:
+        [n, 3, 3], rows are axes.
+    """
+    cross = torch.linalg.cross(u, v)
+    n = cross / cross.square().sum(1, keepdim=True).sqrt()
+    return torch.stack([u, n, torch.linalg.cross(u, n)], 1)
+
+
+def axis_frames(u: Tensor) -> Tensor:
+    """Some right-handed system whose first axis is given, for environments along that axis.
+
+    Such an environment looks the same in all of them; the second axis is not differentiated.
+
+    Args:
+        u: First axes, unit vectors [n, 3].
+
+    Returns:
+        [n, 3, 3], rows are axes.
+    """
+    smallest = torch.nn.functional.one_hot(u.detach().abs().argmin(1), 3).to(u.dtype)
+    return pair_frames(u, smallest)
+
+
+def sine2(u: Tensor, v: Tensor) -> Tensor:
+    """Squared sine [n] of the angles between unit vectors [n, 3]."""
+    return torch.linalg.cross(u, v).square().sum(1)

@@ -1,0 +1,85 @@
+"""Settings of the two ways to weigh coordinate systems."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperSettings:
+    """Weights of the paper's original code, kept for parity with it.
+
+    Attributes:
+        beta: Sharpness of softmin and softmax of distances, 1/Å.
+        beta_weights: Sharpness of the softmax of weights.
+        switch_width: δ_R, Å, width of radial switches.
+        min_sine2: W, where the squared sine of a pair's angle begins to count.
+        sine2_width: δ_W, width of that rise.
+        pruning_fraction: p, pairs below this fraction of the softmax are pruned.
+        pruning_width: δ_p, width of that rise, as a fraction.
+        n_prunings: How often pruning is repeated.
+
+    Source:
+        Pozdnyakov & Ceriotti, NeurIPS 2023 (arXiv 2305.19302), appendix on ECSE.
+    """
+
+    name = "paper"
+    beta: float = 5.0
+    beta_weights: float = 1.0
+    switch_width: float = 0.15
+    min_sine2: float = 0.2
+    sine2_width: float = 0.15
+    pruning_fraction: float = 0.9
+    pruning_width: float = 0.1
+    n_prunings: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmoothSettings:
+    """Weights by a smooth competition of pairs; see :mod:`ase_pet.ecse.smooth`.
+
+    Attributes:
+        beta: Sharpness of the soft minimum, 1/Å.
+        reach: Å beyond the nearest neighbour within which neighbours may make a pair.
+        window: Å by which a pair may score worse than the best before its weight is zero.
+        first_preference: How much more the first axis' distance counts than the second's.
+        angle_penalty: Å that a pair of parallel edges scores worse than a perpendicular one.
+        axis_penalty: Å that an axis alone scores worse than a perpendicular pair.
+        fade_width: Å below the cutoff in which edges fade.
+        edge_penalty: Å for each factor e by which an edge has faded.
+        sine_penalty: Å for each factor e in the squared sine, in choosing an axis' second edge.
+    """
+
+    name = "smooth"
+    beta: float = 5.0
+    reach: float = 1.5
+    window: float = 0.8
+    first_preference: float = 0.25
+    angle_penalty: float = 2.6
+    axis_penalty: float = 1.6
+    fade_width: float = 1.0
+    edge_penalty: float = 0.1
+    sine_penalty: float = 1.0
+
+
+Settings = PaperSettings | SmoothSettings
+
+
+def settings(weights: str | Settings) -> Settings:
+    """Resolve a preset's name.
+
+    Raises:
+        ValueError: If the name is neither ``"smooth"`` nor ``"paper"``.
+    """
+    if isinstance(weights, PaperSettings | SmoothSettings):
+        return weights
+    presets: dict[str, Settings] = {"smooth": SmoothSettings(), "paper": PaperSettings()}
+    if weights not in presets:
+        raise ValueError(f"weights: expected 'smooth' or 'paper', got {weights!r}")
+    return presets[weights]
+
+
+def describe(weights: Settings) -> dict[str, Any]:
+    """Plain values of the settings, with the preset's name, for checkpoints and summaries."""
+    return {"weights": weights.name, **asdict(weights)}

@@ -1,0 +1,76 @@
+r"""Weights by a smooth competition of pairs and axes.
+
+Every ordered pair of edges (e, e') of an atom gets a score in Å, the lower the better,
+
+.. math::
+    x = (1+\nu)\,\rho_e + (1-\nu)\,\rho_{e'} + \lambda (1 - s), \qquad \rho = r - \kappa \ln f,
+
+with s the squared sine between the edges and f a factor that fades at the cutoff and for edges much
+longer than the shortest; every edge alone competes as an axis with x = 2ρ + Δ. A candidate's weight
+is smooth_step(1 + (S - x)/D), S the soft minimum of the scores of all candidates that compete: 1
+for the best, 0 for those worse by D or more. The scheme never looks at absolute distances, so it
+needs no inner cutoff, loses no precision in sparse environments, and passes from pairs to axes over
+a wide range of angles. Frames are born and die with zero weight and two continuous derivatives.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ase_pet.data import Graph
+from ase_pet.ecse.axis import axis_scores, compete, complete_axes, fade_out
+from ase_pet.ecse.frames import Frames, directions, pair_frames, sine2
+from ase_pet.ecse.segments import ordered_pairs, soft_extremum
+from ase_pet.ecse.settings import SmoothSettings
+from ase_pet.potentials.cutoffs import smooth_step
+
+
+def smooth_frames(
+    graph: Graph,
+    group: Tensor,
+    n_groups: int,
+    cutoff: float,
+    depth: int | None,
+    settings: SmoothSettings,
+) -> list[Frames]:
+    """Pair frames and axis frames with their weights.
+
+    Args:
+        graph: Edges sorted by centre.
+        group: [n_atoms], int64: atoms whose frames compete.
+        n_groups: Number of groups.
+        cutoff: Å.
+        depth: Hops of the receptive field; ``None`` for the whole structure.
+        settings: Constants of the competition.
+    """
+    u, r = directions(graph.vectors)
+    present = torch.nonzero(r.detach() < cutoff)[:, 0]
+    u, r, centers = u[present], r[present], graph.centers[present]
+    edge_group = group[centers]
+    fade = fade_out(r, cutoff, settings)
+    shortest = soft_extremum(r, fade.log(), edge_group, n_groups, -settings.beta)
+    near_fade = smooth_step((shortest[edge_group] - r) / settings.reach + 1.0)
+
+    near = torch.nonzero(near_fade > 0)[:, 0]
+    rho = r[near] - settings.edge_penalty * (fade[near] * near_fade[near]).log()
+    e, f = ordered_pairs(centers[near], graph.n_atoms)
+    nu = settings.first_preference
+    pair_scores = (1.0 + nu) * rho[e] + (1.0 - nu) * rho[f]
+    e, f = near[e], near[f]
+    pair_scores = pair_scores + settings.angle_penalty * (1.0 - sine2(u[e], u[f]))
+
+    alone = axis_scores(r, fade, settings) + settings.axis_penalty
+    scores = torch.cat([pair_scores, alone])
+    weights = compete(scores, torch.cat([edge_group[e], edge_group]), n_groups, settings)
+    pair_weights, axis_weights = weights[: len(e)], weights[len(e) :]
+
+    n_candidates = len(e)
+    kept = torch.nonzero(pair_weights > 0)[:, 0]
+    e, f = e[kept], f[kept]
+    pairs = Frames(pair_frames(u[e], u[f]), centers[e], pair_weights[kept], n_candidates)
+    axes = torch.nonzero(axis_weights > 0)[:, 0]
+    if not len(axes):
+        return [pairs]
+    axis_part = complete_axes(graph, present[axes], axis_weights[axes], cutoff, depth, settings)
+    return [pairs, axis_part]

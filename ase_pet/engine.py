@@ -1,0 +1,243 @@
+"""System -> Results: neighbour search, device, dtype, symmetrisation, derivatives."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+
+from ase_pet.data import Graph, Results, System
+from ase_pet.derivatives import evaluate, results
+from ase_pet.ecse import Settings, Symmetrized
+from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
+from ase_pet.errors import GeometryError, NeighborError
+from ase_pet.neighbors import VerletSkin, make_search
+from ase_pet.potentials.species import symbols
+from ase_pet.potentials.total import Total
+
+#: Atoms closer than this (Å) are the same atom twice, not a structure.
+COINCIDENT = 1e-3
+#: ``ensemble="auto"`` takes the global ensemble for structures up to these sizes (atoms).
+GLOBAL_MOLECULE, GLOBAL_CELL = 64, 16
+#: Atoms of a batch that are evaluated together.
+_BATCH_ATOMS = 4096
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def resolve_device(name: str) -> torch.device:
+    """Device from its name; ``"auto"`` is a GPU where one can be used.
+
+    Raises:
+        ValueError: If the name is unknown or the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(
+            f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}"
+        ) from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device: {name!r} asked for, but {torch.cuda.device_count()} CUDA device(s) are "
+            "usable here; use device='cpu' or 'auto', or install a CUDA build of torch"
+        )
+    return device
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """Floating-point type from its name.
+
+    Raises:
+        ValueError: If it is neither ``"float32"`` nor ``"float64"``.
+    """
+    if name not in _DTYPES:
+        raise ValueError(f"dtype: expected 'float32' or 'float64', got {name!r}")
+    return _DTYPES[name]
+
+
+class Engine:
+    """Evaluates batches of structures with one potential.
+
+    Args:
+        potential: The bare potential; it is copied, not changed.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        dtype: In which the network computes; geometry, frames and sums are float64 always.
+        symmetry: ``"O(3)"``, ``"SO(3)"`` or ``None`` for the bare backbone.
+        ensemble: ``"local"``, ``"global"`` or ``"auto"``.
+        weights: ECSE weights: ``"smooth"``, ``"paper"`` or settings.
+        neighbors: Neighbour search, see :func:`ase_pet.neighbors.make_search`.
+        skin: Å by which the neighbour list is larger than needed, to be reused between steps.
+        memory_budget: Bytes for the rotated copies that are evaluated together.
+        invariant_atoms: Whether training made the energies of atoms, not only their sum, nearly
+            invariant (one random rotation an atom); ``"auto"`` needs to know.
+
+    Raises:
+        ValueError: If an option has a value that is not named here.
+    """
+
+    def __init__(
+        self,
+        potential: Total,
+        *,
+        device: str = "auto",
+        dtype: str = "float64",
+        symmetry: str | None = "O(3)",
+        ensemble: str = "auto",
+        weights: str | Settings = "smooth",
+        neighbors: str = "auto",
+        skin: float = 0.5,
+        memory_budget: int = 2_000_000_000,
+        invariant_atoms: bool = True,
+    ) -> None:
+        if symmetry is not None and symmetry not in SYMMETRIES:
+            raise ValueError(
+                f"symmetry: expected one of {SYMMETRIES} or None (bare model), got {symmetry!r}"
+            )
+        if ensemble not in (*ENSEMBLES, "auto"):
+            raise ValueError(f"ensemble: expected one of {(*ENSEMBLES, 'auto')}, got {ensemble!r}")
+        if not 0.0 <= skin < float("inf"):
+            raise ValueError(f"skin: expected a finite length in Å, at least 0, got {skin}")
+        self.device = resolve_device(device)
+        self.dtype = dtype
+        self.symmetry = symmetry
+        self.ensemble = ensemble
+        self.invariant_atoms = invariant_atoms
+        bare = copy.deepcopy(potential).to(self.device, resolve_dtype(dtype)).eval()
+        self.bare = bare.requires_grad_(False)
+        self.search = make_search(neighbors, device=str(self.device))
+        self.skinned = VerletSkin(self.search, skin) if skin > 0 else self.search
+        self._totals: dict[str | None, Total] = {None: self.bare}
+        for name in ENSEMBLES if symmetry is not None else ():
+            symmetrized = Symmetrized(
+                self.bare.backbone,
+                symmetry=str(symmetry),
+                ensemble=name,
+                weights=weights,
+                memory_budget=memory_budget,
+            )
+            self._totals[name] = Total(symmetrized, self.bare.composition, self.bare.zbl)
+
+    def choose(self, n_atoms: int, periodic: bool) -> str | None:
+        """Ensemble for one structure: its name, or ``None`` for the bare backbone.
+
+        Args:
+            n_atoms: Number of atoms.
+            periodic: Whether any axis is periodic.
+        """
+        if self.symmetry is None or self.ensemble != "auto":
+            return None if self.symmetry is None else self.ensemble
+        if self.bare.n_layers <= 1 and self.invariant_atoms:
+            return "local"
+        return "global" if n_atoms <= (GLOBAL_CELL if periodic else GLOBAL_MOLECULE) else "local"
+
+    def total(self, ensemble: str | None) -> Total:
+        """The potential that is evaluated for a choice of ensemble."""
+        return self._totals[ensemble]
+
+    def graph(self, system: System) -> Graph:
+        """Neighbour list and edge vectors (Å, float64) of a batch.
+
+        Raises:
+            GeometryError: If two atoms coincide.
+            NeighborError: If the list does not fit in memory.
+        """
+        system = system.to(self.device)
+        search = self.skinned if system.n_systems == 1 else self.search
+        edges = search(system, self.bare.cutoff)
+        graph = Graph.build(system, edges)
+        close = graph.vectors.square().sum(1) < COINCIDENT**2
+        if bool(close.any()):
+            e = int(torch.nonzero(close)[0, 0])
+            i, j = int(edges.centers[e]), int(edges.others[e])
+            raise GeometryError(
+                f"positions: atoms {i} and {j} ({symbols(system.numbers[[i, j]].tolist())}) are "
+                f"{float(graph.vectors[e].norm()):.1e} Å apart (periodic image "
+                f"{edges.shifts[e].tolist()}); remove one of them or correct the cell"
+            )
+        return graph
+
+    def __call__(self, system: System) -> Results:
+        """Evaluate a batch of structures.
+
+        Raises:
+            GeometryError: If two atoms coincide or the model's answer is not finite.
+            NeighborError: If the neighbour list or the network does not fit in memory.
+            UnknownSpeciesError: If an element is not among those of the model.
+        """
+        counts = torch.bincount(system.system_index, minlength=system.n_systems).tolist()
+        periodic = system.pbc.any(1).tolist()
+        choices = [self.choose(n, p) for n, p in zip(counts, periodic, strict=True)]
+        batches = _batches(counts, choices)
+        parts = [self._evaluate(_select(system, b), choices[b[0]]) for b in batches]
+        return _merge(parts, batches, counts)
+
+    def _evaluate(self, system: System, choice: str | None) -> Results:
+        graph = self.graph(system)
+        try:
+            out = results(*evaluate(self.total(choice), graph), graph)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise NeighborError(
+                f"not enough memory for {graph.n_atoms} atoms with {graph.n_edges} neighbour "
+                "pairs; lower memory_budget, use dtype='float32' or a smaller structure"
+            ) from error
+        if not bool(torch.isfinite(out.energy).all() & torch.isfinite(out.forces).all()):
+            raise GeometryError(
+                "the model's energy or forces are not finite; check the structure for atoms that "
+                "are far too close, or use dtype='float64'"
+            )
+        return out
+
+
+def _batches(counts: Sequence[int], choices: Sequence[str | None]) -> list[list[int]]:
+    """Group structures that share an ensemble, up to a number of atoms each."""
+    batches: list[list[int]] = []
+    for choice in dict.fromkeys(choices):
+        filled = _BATCH_ATOMS
+        for k, n_atoms in enumerate(counts):
+            if choices[k] != choice:
+                continue
+            if filled + n_atoms > _BATCH_ATOMS:
+                batches.append([])
+                filled = 0
+            batches[-1].append(k)
+            filled += n_atoms
+    return batches
+
+
+def _select(system: System, chosen: list[int]) -> System:
+    """The structures ``chosen`` (increasing) of a batch."""
+    if len(chosen) == system.n_systems:
+        return system
+    new = torch.full((system.n_systems,), -1, dtype=torch.int64, device=system.cell.device)
+    new[chosen] = torch.arange(len(chosen), device=new.device)
+    atoms = new[system.system_index] >= 0
+    return System(
+        system.positions[atoms],
+        system.numbers[atoms],
+        system.cell[chosen],
+        system.pbc[chosen],
+        new[system.system_index[atoms]],
+    )
+
+
+def _merge(parts: list[Results], batches: list[list[int]], counts: Sequence[int]) -> Results:
+    """Put the results of batches back into the order of the structures."""
+    if len(parts) == 1:
+        return parts[0]
+    order = torch.tensor([k for batch in batches for k in batch])
+    sizes = torch.tensor(counts)[order]
+    owner = torch.repeat_interleave(order, sizes)
+    by_atom = torch.argsort(owner, stable=True).to(parts[0].energies.device)
+    by_system = torch.argsort(order).to(parts[0].energy.device)
+    return Results(
+        torch.cat([p.energies for p in parts])[by_atom],
+        torch.cat([p.forces for p in parts])[by_atom],
+        torch.cat([p.virials for p in parts])[by_atom],
+        torch.cat([p.energy for p in parts])[by_system],
+        torch.cat([p.virial for p in parts])[by_system],
+    )
