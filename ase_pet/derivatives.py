@@ -68,7 +68,8 @@ def evaluate(
 def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> tuple[Tensor, Tensor]:
     r"""Evaluate an ensemble with the memory of one chunk and no second forward pass.
 
-    With rotated vectors :math:`v'_e = R v_e` and coefficients c, :math:`E = \sum c\,\varepsilon(v')`.
+    With rotated vectors :math:`v'_e = R v_e` and coefficients c, the energy is
+    :math:`E = \sum c\,\varepsilon(v')`.
     Each chunk yields dE/dv', hence dE/dR and its part of dE/dv; frames and coefficients are
     differentiated once, at the end.
     """

@@ -1,7 +1,7 @@
 """Which frame serves which atoms, and the rotated copies of the graph that follow.
 
-A frame is evaluated on a domain: the atoms whose environments must be complete for the energies that
-are read. ``local``: the frame serves the atom that made it, the domain is all atoms less than
+A frame is evaluated on a domain: the atoms whose environments must be complete for the energies
+that are read. ``local``: the frame serves the atom that made it, the domain is all atoms less than
 ``n_layers`` hops away. ``global``: the frame serves, and its domain is, the whole structure.
 
 In a copy, atoms outside the domain matter only as neighbours of known species. One carrier for each

@@ -6,8 +6,8 @@ An ordered pair of edges (e, e') gives the right-handed system with rows
     R = [\hat u_e;\ \hat n;\ \hat u_e\times\hat n],\qquad
     \hat n = \frac{\hat u_e\times\hat u_{e'}}{|\hat u_e\times\hat u_{e'}|}.
 
-Rotated coordinates are R r. Under a rotation Q of the structure R becomes R Qᵀ, so that R r stays as
-it is; under a reflection it becomes diag(1, -1, 1) R Qᵀ.
+Rotated coordinates are R r. Under a rotation Q of the structure R becomes R Qᵀ, so that R r stays
+as it is; under a reflection it becomes diag(1, -1, 1) R Qᵀ.
 
 Source:
     Pozdnyakov & Ceriotti, NeurIPS 2023 (arXiv 2305.19302).
