@@ -1,0 +1,79 @@
+# make setup   a virtual environment in .venv with everything; done once, repeated when pins change
+# make demo    molecular dynamics, a relaxation and phonons of silicon; pictures in demo/
+# make test    the test-suite            make test-ase   ASE's own test-suite on pet-emt.pt
+# make lint    style, types, layers      make bench      benchmarks, JSON into benchmarks/results/
+# make clean   remove the environment and everything generated
+#
+# PYTHON=python3.12     the interpreter to build .venv from (3.10 or newer)
+# CLUSTER=1             build torch-cluster although no GPU is visible
+# WHEELS=folder         one more place where pip may find ready wheels
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+WHEELS ?=
+FIND := $(if $(wildcard $(WHEELS)),--find-links $(abspath $(WHEELS)))
+MAX_JOBS ?= 2
+
+TORCH := $(shell grep '^torch==' constraints.txt)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+GPU := $(shell nvidia-smi -L 2>/dev/null | grep -m1 -o '^GPU')
+CLUSTER ?= $(if $(GPU),1,0)
+
+comma := ,
+say = printf '%s\n' "$(1)"
+fail = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
+
+.PHONY: setup demo test test-ase lint bench clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.installed $(if $(filter 1,$(CLUSTER)),$(VENV)/.cluster)
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || $(call fail,no interpreter '$(PYTHON)' found; install Python 3.10 or newer or name one with PYTHON=/path/to/python3)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || $(call fail,Python 3.10 or newer is needed but '$(PYTHON)' is older; name another with PYTHON=/path/to/python3)
+	@$(PYTHON) -m venv $(VENV) || $(call fail,'$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv)
+
+# The CPU build is a tenth of the CUDA build; the registry's own Linux wheel is the CUDA build.
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	@$(call say,Installing $(TORCH) $(if $(GPU),with CUDA,for CPUs) ...)
+ifeq ($(GPU),)
+	@$(PIP) install --no-deps --retries 1 --timeout 30 --index-url $(CPU_INDEX) $(TORCH) 2>/dev/null \
+	  || $(call say,PyTorch's CPU index did not answer: taking $(TORCH) from pip's own places.)
+endif
+	@$(PIP) install -c constraints.txt $(TORCH) || $(call fail,$(TORCH) could not be installed; see pip's message above)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
+	@$(call say,Installing ase-pet and what it needs ...)
+	@$(PIP) install -c constraints.txt -e '.[dev]' || $(call fail,the packages of pyproject.toml could not be installed; see pip's message above)
+	@touch $@
+
+$(VENV)/.cluster: $(VENV)/.installed
+	@$(call say,Installing torch-cluster$(comma) from source if no ready wheel is found: 12 to 20 minutes ...)
+	@MAX_JOBS=$(MAX_JOBS) $(PIP) install --no-deps --no-build-isolation --use-pep517 -c constraints.txt $(FIND) torch-cluster \
+	  || $(call fail,torch-cluster could not be built; it needs a C++ compiler. Everything but this one neighbour search works without: run make with CLUSTER=0)
+	@touch $@
+
+demo: setup
+	@$(BIN)/python examples/demo.py
+
+test: setup
+	@$(BIN)/python -m pytest
+
+test-ase: setup
+	@$(BIN)/python -m tests.ase_suite
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup
+	@mkdir -p benchmarks/results
+	@set -e; for script in benchmarks/bench_*.py; do $(call say,== $$script); $(BIN)/python $$script; done
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
