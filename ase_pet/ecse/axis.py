@@ -33,21 +33,24 @@ def fade_out(r: Tensor, cutoff: float, settings: SmoothSettings) -> Tensor:
     return smooth_step((cutoff - r) / settings.fade_width)
 
 
-def compete(scores: Tensor, group: Tensor, n_groups: int, settings: SmoothSettings) -> Tensor:
+def compete(
+    scores: Tensor, windows: float | Tensor, group: Tensor, n_groups: int, beta: float
+) -> Tensor:
     """Weights of candidates by how much they score worse than the best of their group.
 
     Args:
         scores: [n], Å, the lower the better.
+        windows: Å by which each may be worse than the best, [n] or one for all.
         group: [n], int64.
         n_groups: Number of groups.
-        settings: Sharpness and window.
+        beta: Sharpness of the soft minimum, 1/Å.
 
     Returns:
         [n], 1 for the best of each group, exactly 0 beyond the window, with two continuous
         derivatives.
     """
-    best = soft_extremum(scores, torch.zeros_like(scores), group, n_groups, -settings.beta)
-    return smooth_step(1.0 + (best[group] - scores) / settings.window)
+    best = soft_extremum(scores, torch.zeros_like(scores), group, n_groups, -beta)
+    return smooth_step(1.0 + (best[group] - scores) / windows)
 
 
 def axis_scores(r: Tensor, fade: Tensor, settings: SmoothSettings) -> Tensor:
@@ -84,7 +87,7 @@ def complete_axes(
     usable = (s > PARALLEL) & torch.isfinite(faded)
     axis, second, length, faded, s = (x[usable] for x in (axis, second, length, faded, s))
     scores = length - settings.edge_penalty * faded - settings.sine_penalty * s.log()
-    share = compete(scores, axis, len(first), settings)
+    share = compete(scores, settings.axis_window, axis, len(first), settings.beta)
     keep = share > 0
     axis, second, share = axis[keep], second[keep], share[keep]
     norm = segment_sum(share, axis, len(first))

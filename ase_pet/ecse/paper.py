@@ -113,7 +113,7 @@ def _faded_axes(
     edges = torch.nonzero(needed)[:, 0]
     edge_group = group[graph.centers[edges]]
     scores = axis_scores(r[edges], fade_out(r[edges], cutoff, smooth), smooth)
-    weights = compete(scores, edge_group, n_groups, smooth)
+    weights = compete(scores, smooth.axis_window, edge_group, n_groups, smooth.beta)
     weights = weights / segment_sum(weights, edge_group, n_groups)[edge_group]
     weights = weights * group_weights[edge_group]
     used = weights > 0

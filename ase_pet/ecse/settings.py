@@ -43,8 +43,12 @@ class SmoothSettings:
         beta: Sharpness of the soft minimum, 1/Å.
         reach: Å beyond the nearest neighbour within which neighbours may make a pair.
         window: Å by which a pair may score worse than the best before its weight is zero.
+        axis_window: The same for an axis alone: the wider, the gentler the change from one to the
+            other.
         first_preference: How much more the first axis' distance counts than the second's.
-        angle_penalty: Å that a pair of parallel edges scores worse than a perpendicular one.
+        angle_penalty: Å for each unit of squared cosine by which a pair is not perpendicular.
+        parallel_penalty: Å for each unit of the squared cosine's fourth power: keeps nearly parallel
+            pairs out.
         axis_penalty: Å that an axis alone scores worse than a perpendicular pair.
         fade_width: Å below the cutoff in which edges fade.
         edge_penalty: Å for each factor e by which an edge has faded.
@@ -52,12 +56,14 @@ class SmoothSettings:
     """
 
     name = "smooth"
-    beta: float = 5.0
+    beta: float = 10.0
     reach: float = 1.5
-    window: float = 0.8
+    window: float = 0.4
+    axis_window: float = 0.8
     first_preference: float = 0.25
-    angle_penalty: float = 2.6
-    axis_penalty: float = 1.6
+    angle_penalty: float = 2.0
+    parallel_penalty: float = 2.0
+    axis_penalty: float = 2.8
     fade_width: float = 1.0
     edge_penalty: float = 0.1
     sine_penalty: float = 1.0

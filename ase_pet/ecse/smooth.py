@@ -3,9 +3,10 @@ r"""Weights by a smooth competition of pairs and axes.
 Every ordered pair of edges (e, e') of an atom gets a score in Å, the lower the better,
 
 .. math::
-    x = (1+\nu)\,\rho_e + (1-\nu)\,\rho_{e'} + \lambda (1 - s), \qquad \rho = r - \kappa \ln f,
+    x = (1+\nu)\,\rho_e + (1-\nu)\,\rho_{e'} + \lambda c + \lambda_4 c^4,
+    \qquad \rho = r - \kappa \ln f,
 
-with s the squared sine between the edges and f a factor that fades at the cutoff and for edges much
+with c the squared cosine between the edges and f a factor that fades at the cutoff and for edges much
 longer than the shortest; every edge alone competes as an axis with x = 2ρ + Δ. A candidate's weight
 is smooth_step(1 + (S - x)/D), S the soft minimum of the scores of all candidates that compete: 1
 for the best, 0 for those worse by D or more. The scheme never looks at absolute distances, so it
@@ -58,11 +59,20 @@ def smooth_frames(
     nu = settings.first_preference
     pair_scores = (1.0 + nu) * rho[e] + (1.0 - nu) * rho[f]
     e, f = near[e], near[f]
-    pair_scores = pair_scores + settings.angle_penalty * (1.0 - sine2(u[e], u[f]))
+    cosine2 = 1.0 - sine2(u[e], u[f])
+    pair_scores = pair_scores + settings.angle_penalty * cosine2
+    pair_scores = pair_scores + settings.parallel_penalty * cosine2**4
 
     alone = axis_scores(r, fade, settings) + settings.axis_penalty
     scores = torch.cat([pair_scores, alone])
-    weights = compete(scores, torch.cat([edge_group[e], edge_group]), n_groups, settings)
+    windows = torch.cat(
+        [
+            torch.full_like(pair_scores, settings.window, requires_grad=False),
+            torch.full_like(alone, settings.axis_window, requires_grad=False),
+        ]
+    )
+    competitors = torch.cat([edge_group[e], edge_group])
+    weights = compete(scores, windows, competitors, n_groups, settings.beta)
     pair_weights, axis_weights = weights[: len(e)], weights[len(e) :]
 
     n_candidates = len(e)
