@@ -25,13 +25,13 @@ class Model:
         self_test: A small structure with its energy, forces and stress, bare and symmetrised.
     """
 
-    potential: Total
+    potential: Total = field(repr=False)
     dtype: str
     metadata: dict[str, Any] = field(default_factory=dict)
     architecture: str = "pet"
     path: str = ""
     sha256: str = ""
-    self_test: dict[str, Any] | None = None
+    self_test: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def species(self) -> tuple[int, ...]:

@@ -35,7 +35,6 @@ CONTRIBUTIONS = "self_contributions.npy"
 #: Taken where a folder holds several.
 DEFAULT_STATE_DICT = "best_val_rmse_both_model_state_dict"
 
-_CITATION = "Pozdnyakov & Ceriotti, NeurIPS 2023, arXiv:2305.19302"
 _PREFIX = re.compile(r"(module\.)?(model\.)*pet_model\.")
 _UNUSED = re.compile(r"gnn_layers\.\d+\.trans_layer\.")
 _SHARED = re.compile(r"(central_tokens|messages|messages_bonds)_predictors\.(\d+)\.head\.")
@@ -234,14 +233,10 @@ def _refuse_unsupported(options: Mapping[str, dict[str, Any]], path: Path) -> No
                 f"{path}: {name}: {meaning} are not supported; only models trained with "
                 f"{name}: False can be imported"
             )
-    expected = {
-        "TARGET_TYPE": "structural",
-        "TARGET_AGGREGATION": "sum",
-        "D_OUTPUT": 1,
-    }
+    expected = {"TARGET_TYPE": "structural", "TARGET_AGGREGATION": "sum", "D_OUTPUT": 1}
     values = {name: architecture.get(name, value) for name, value in expected.items()}
     expected["CALCULATION_TYPE"] = "mlip"
-    values["CALCULATION_TYPE"] = options["UTILITY_FLAGS"].get("CALCULATION_TYPE", "mlip")
+    values |= {"CALCULATION_TYPE": "mlip", **options["UTILITY_FLAGS"]}
     for name, value in expected.items():
         if values[name] != value:
             raise CheckpointError(
@@ -253,12 +248,15 @@ def _refuse_unsupported(options: Mapping[str, dict[str, Any]], path: Path) -> No
 def _read_array(path: Path, kinds: str) -> np.ndarray[Any, Any]:
     """Read a one-dimensional array of integers ("iu") or floats ("f")."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+        with path.open("rb") as file:
+            array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not readable as a plain array: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in kinds:
-        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
-        raise CheckpointError(f"{path}: expected a one-dimensional array of numbers, got {got}")
+    if array.ndim != 1 or array.dtype.kind not in kinds:
+        raise CheckpointError(
+            f"{path}: expected a one-dimensional array of numbers, got {array.dtype} "
+            f"{list(array.shape)}"
+        )
     return array
 
 
@@ -342,7 +340,7 @@ def _metadata(options: Mapping[str, dict[str, Any]], files: list[Path]) -> dict[
     rotations = "structure" if augmentation is True else "atom" if augmentation is False else None
     return {
         **dict.fromkeys(METADATA),
-        "citation": _CITATION,
+        "citation": "Pozdnyakov & Ceriotti, NeurIPS 2023, arXiv:2305.19302",
         "rotations": rotations,
         "source": {
             "format": "native folder of the original PET (2023)",

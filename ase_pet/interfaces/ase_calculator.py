@@ -1,0 +1,303 @@
+"""The ASE calculator: Atoms in, ASE's result names and units out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from ase_pet.data import Results, System
+from ase_pet.ecse import Settings
+from ase_pet.ecse.settings import describe
+from ase_pet.engine import Engine
+from ase_pet.errors import GeometryError, UnknownSpeciesError
+from ase_pet.formats import Model, load
+from ase_pet.potentials.species import symbols
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class PETCalculator(Calculator):
+    """A trained potential, made exactly equivariant, for every tool that speaks ASE.
+
+    Energies, forces and stress come from one evaluation and are exact derivatives of one energy.
+
+    The ensemble says which coordinate systems serve which atoms:
+
+    * ``"local"``: each atom's energy is averaged over the coordinate systems of its own
+      environment. Size-consistent: two distant fragments do not feel each other. The cost is
+      linear in the number of atoms, a few evaluations of each atom's environment; it grows fast
+      with the number of message-passing layers, because the environment does.
+    * ``"global"``: the coordinate systems of all atoms are pruned together and serve the whole
+      structure. Not size-consistent: what is far away takes part in choosing them, so that
+      energies of different structures compare less well. The cost is one evaluation of the whole
+      structure for each coordinate system, whatever the number of layers: cheap for molecules
+      and small cells, quadratic for large ones.
+    * ``"auto"``: local for models of one message-passing layer, the energies of whose atoms were
+      trained to be invariant; otherwise global for molecules and small cells, and local for
+      anything larger. :attr:`ensemble` tells what was chosen.
+
+    Both are exactly equivariant, smooth and energy-conserving. ``symmetry=None`` is the network as
+    it was trained: fastest, and its results change a little as the structure turns.
+
+    Args:
+        model: Path of a checkpoint in any supported format, or a loaded :class:`Model`.
+        device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        dtype: ``"float32"`` or ``"float64"``, in which the network computes; ``None`` takes the
+            checkpoint's. Geometry, coordinate systems and sums are in float64 always.
+        symmetry: ``"O(3)"`` for rotations and reflections, ``"SO(3)"`` for rotations alone, or
+            ``None``.
+        ensemble: ``"auto"``, ``"local"`` or ``"global"``.
+        weights: Weights of the coordinate systems: ``"smooth"``, ``"paper"`` or settings.
+        neighbors: ``"auto"``, ``"torch_cluster"``, ``"vesin"``, ``"cell_list"`` or
+            ``"brute_force"``.
+        skin: Å by which neighbour lists are larger than needed, to be reused between steps.
+        memory_budget: Memory for copies evaluated together, as bytes or like ``"500MB"``.
+
+    Attributes:
+        model: The checkpoint, bare, with its metadata.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read.
+        ValueError: If an option has a value that is not named here.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+    discard_results_on_any_change = True
+
+    def __init__(
+        self,
+        model: str | Path | Model,
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype | None = None,
+        symmetry: str | None = "O(3)",
+        ensemble: str = "auto",
+        weights: str | Settings = "smooth",
+        neighbors: str = "auto",
+        skin: float = 0.5,
+        memory_budget: int | str = "2GB",
+    ) -> None:
+        if not isinstance(model, str | Path | Model):
+            raise TypeError(f"model: expected a path or a Model, got {type(model).__name__}")
+        self.model = model if isinstance(model, Model) else load(model)
+        self._engine: Engine | None = None
+        super().__init__(
+            device=device,
+            dtype=dtype,
+            symmetry=symmetry,
+            ensemble=ensemble,
+            weights=weights,
+            neighbors=neighbors,
+            skin=skin,
+            memory_budget=memory_budget,
+        )
+
+    def set(self, **options: Any) -> dict[str, Any]:
+        """Change options of the constructor; results are discarded.
+
+        Returns:
+            The options that changed.
+
+        Raises:
+            ValueError: If an option or its value is unknown; nothing has changed then.
+        """
+        known = PETCalculator.__init__.__kwdefaults__ or {}
+        unknown = sorted(options.keys() - known.keys())
+        if unknown:
+            raise ValueError(f"unknown option(s) {unknown}; expected some of {list(known)}")
+        self._engine = self._build({**self.parameters, **options})
+        changed: dict[str, Any] = super().set(**options)
+        return changed
+
+    def _build(self, options: dict[str, Any]) -> Engine:
+        device, dtype, budget = (options[k] for k in ("device", "dtype", "memory_budget"))
+        dtype = self.model.dtype if dtype is None else str(dtype).removeprefix("torch.")
+        return Engine(
+            self.model.potential,
+            **{
+                **options,
+                "device": str(device),
+                "dtype": dtype,
+                "memory_budget": _bytes(budget),
+            },
+            invariant_atoms=self.model.metadata.get("rotations") in ("atom", None),
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """What evaluates; it is built again after unpickling."""
+        if self._engine is None:
+            self._engine = self._build(self.parameters)
+        return self._engine
+
+    @property
+    def ensemble(self) -> str | None:
+        """The ensemble of the structure that was evaluated last.
+
+        ``None`` for the bare model; ``"auto"`` before the first evaluation where it depends on
+        the structure.
+        """
+        if self.atoms is not None:
+            return self.engine.choose(len(self.atoms), bool(self.atoms.pbc.any()))
+        smallest, largest = self.engine.choose(1, False), self.engine.choose(1 << 60, True)
+        return smallest if smallest == largest else "auto"
+
+    def set_atoms(self, atoms: Atoms) -> None:
+        """Check the elements; ASE calls it when the calculator is attached.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among those of the model.
+        """
+        unknown = sorted(set(atoms.numbers.tolist()) - set(self.model.species))
+        if unknown:
+            raise UnknownSpeciesError(
+                f"atoms: the model does not know {symbols(unknown)}; it was trained on "
+                f"{symbols(self.model.species)}. Remove these atoms or load a model that knows "
+                "them"
+            )
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Evaluate one structure; all properties come at once.
+
+        Raises:
+            PropertyNotImplementedError: If stress is asked for a cell without a volume.
+            GeometryError: If there are no atoms, or they make no physical system.
+            UnknownSpeciesError: If an element is not among those of the model.
+            NeighborError: If the structure does not fit in memory.
+        """
+        structure = self.atoms if atoms is None else atoms
+        if structure is None:
+            raise ValueError("atoms: none given, and none were evaluated before")
+        if {"stress", "stresses"} & set(properties) and not _has_volume(structure):
+            raise PropertyNotImplementedError(
+                "stress needs a cell of three independent vectors, because it is the virial over "
+                f"the volume; this structure's cell is {structure.cell.tolist()}. Energies and "
+                "forces do not need one"
+            )
+        super().calculate(structure, list(properties), list(system_changes))
+        self.results = self.compute([structure])[0]
+
+    def compute(self, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
+        """Evaluate structures together, which is faster than one after the other if they are small.
+
+        Args:
+            structures: Any structures, different in size and cell.
+
+        Returns:
+            For each: energy and free_energy (eV), energies [n] (eV), forces [n, 3] (eV/Å) and,
+            where the cell has a volume, stress [6] and stresses [n, 6] (eV/Å³, ASE's sign and
+            Voigt order; the stresses of the atoms add up to the stress). The results of single
+            evaluations are left as they are.
+
+        Raises:
+            GeometryError: If a structure has no atoms, or they make no physical system.
+            UnknownSpeciesError: If an element is not among those of the model.
+            NeighborError: If the structures do not fit in memory.
+        """
+        if isinstance(structures, Atoms):
+            raise TypeError("structures: expected a list of Atoms, got Atoms; write [atoms]")
+        structures = list(structures)
+        if not structures:
+            return []
+        for atoms in structures:
+            self.set_atoms(atoms)
+        results = self.engine(system_from_atoms(structures))
+        ends = np.cumsum([len(atoms) for atoms in structures])
+        return [
+            _ase_results(results, k, slice(end - len(atoms), end), atoms)
+            for k, (atoms, end) in enumerate(zip(structures, ends.tolist(), strict=True))
+        ]
+
+    def todict(self, skip_default: bool = True) -> dict[str, Any]:
+        """The checkpoint's path and sha256, and all options, for databases and trajectories."""
+        options = dict(self.parameters)
+        options["device"], options["dtype"] = str(self.engine.device), self.engine.dtype
+        if not isinstance(options["weights"], str):
+            options["weights"] = describe(options["weights"])
+        return {"checkpoint": self.model.path, "sha256": self.model.sha256, **options}
+
+    def _get_name(self) -> str:
+        return "pet"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made again: networks on their device, neighbour lists."""
+        return {**self.__dict__, "_engine": None}
+
+
+def system_from_atoms(structures: Sequence[Atoms]) -> System:
+    """Convert ASE structures to one batch; nothing is shared with them.
+
+    Args:
+        structures: At least one.
+
+    Raises:
+        ValueError: If ``structures`` is empty.
+        GeometryError: If a structure has no atoms, positions or cell are not finite, or a
+            periodic cell has no volume.
+    """
+    systems = []
+    for k, atoms in enumerate(structures):
+        if not isinstance(atoms, Atoms):
+            raise TypeError(f"structures: expected ase.Atoms, got {type(atoms).__name__}")
+        if len(atoms) == 0:
+            raise GeometryError(f"structure {k}: no atoms; add at least one")
+        try:
+            system = System(
+                torch.tensor(atoms.positions, dtype=torch.float64),
+                torch.tensor(atoms.numbers, dtype=torch.int64),
+                torch.tensor(atoms.cell.array, dtype=torch.float64)[None],
+                torch.tensor(atoms.pbc, dtype=torch.bool)[None],
+                torch.zeros(len(atoms), dtype=torch.int64),
+            )
+        except GeometryError as error:
+            raise GeometryError(f"structure {k}: {error}") from None
+        systems.append(system)
+    return System.cat(systems)
+
+
+def _ase_results(results: Results, k: int, part: slice, atoms: Atoms) -> dict[str, Any]:
+    """Results of structure ``k``, in arrays of its own."""
+    energy = float(results.energy[k])
+    found: dict[str, Any] = {
+        "energy": energy,
+        "free_energy": energy,
+        "energies": results.energies[part].cpu().numpy().copy(),
+        "forces": results.forces[part].cpu().numpy().copy(),
+    }
+    if _has_volume(atoms):
+        volume = atoms.get_volume()
+        found["stress"] = full_3x3_to_voigt_6_stress(results.virial[k].cpu().numpy() / volume)
+        virials = results.virials[part].cpu().numpy()
+        found["stresses"] = full_3x3_to_voigt_6_stress(virials / volume)
+    return found
+
+
+def _has_volume(atoms: Atoms) -> bool:
+    cell = atoms.cell
+    return bool(cell.rank == 3 and cell.volume > 1e-10 * np.prod(cell.lengths()))
+
+
+def _bytes(budget: int | str) -> int:
+    """Number of bytes of ``2_000_000_000`` or ``"2GB"``."""
+    text = str(budget).strip().upper()
+    match = re.fullmatch(r"([0-9]+\.?[0-9]*)\s*([KMGT]?B?)", text)
+    if isinstance(budget, bool) or not match or match[2] not in _UNITS or not float(match[1]):
+        raise ValueError(
+            f"memory_budget: expected a positive number of bytes or a text like '500MB' or '2GB', "
+            f"got {budget!r}"
+        )
+    return int(float(match[1]) * _UNITS[match[2]])
