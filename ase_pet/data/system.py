@@ -109,7 +109,8 @@ class System:
     @property
     def volumes(self) -> Tensor:
         """Cell volumes [n_systems], Å³; zero where the cell has rank below 3."""
-        return torch.linalg.det(self.cell).abs()
+        signed: Tensor = torch.linalg.det(self.cell)
+        return signed.abs()
 
     def to(self, device: torch.device | str) -> System:
         """Return the same batch on another device."""

@@ -100,4 +100,5 @@ def axis_frames(u: Tensor) -> Tensor:
 
 def sine2(u: Tensor, v: Tensor) -> Tensor:
     """Squared sine [n] of the angles between unit vectors [n, 3]."""
-    return torch.linalg.cross(u, v).square().sum(1)
+    sine: Tensor = torch.linalg.cross(u, v)
+    return sine.square().sum(1)

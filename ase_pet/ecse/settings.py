@@ -47,8 +47,8 @@ class SmoothSettings:
             other.
         first_preference: How much more the first axis' distance counts than the second's.
         angle_penalty: Å for each unit of squared cosine by which a pair is not perpendicular.
-        parallel_penalty: Å for each unit of the squared cosine's fourth power: keeps nearly parallel
-            pairs out.
+        parallel_penalty: Å for each unit of the squared cosine's fourth power: keeps nearly
+            parallel pairs out.
         axis_penalty: Å that an axis alone scores worse than a perpendicular pair.
         fade_width: Å below the cutoff in which edges fade.
         edge_penalty: Å for each factor e by which an edge has faded.

@@ -6,8 +6,8 @@ Every ordered pair of edges (e, e') of an atom gets a score in Å, the lower the
     x = (1+\nu)\,\rho_e + (1-\nu)\,\rho_{e'} + \lambda c + \lambda_4 c^4,
     \qquad \rho = r - \kappa \ln f,
 
-with c the squared cosine between the edges and f a factor that fades at the cutoff and for edges much
-longer than the shortest; every edge alone competes as an axis with x = 2ρ + Δ. A candidate's weight
+with c the squared cosine between the edges and f a factor that fades at the cutoff and for edges
+much longer than the shortest; every edge alone competes as an axis with x = 2ρ + Δ. A candidate's weight
 is smooth_step(1 + (S - x)/D), S the soft minimum of the scores of all candidates that compete: 1
 for the best, 0 for those worse by D or more. The scheme never looks at absolute distances, so it
 needs no inner cutoff, loses no precision in sparse environments, and passes from pairs to axes over

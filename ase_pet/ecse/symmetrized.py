@@ -21,7 +21,7 @@ from ase_pet.ecse.ensemble import Copies, Domains, Expansion
 from ase_pet.ecse.frames import Frames
 from ase_pet.ecse.paper import paper_frames
 from ase_pet.ecse.segments import segment_sum
-from ase_pet.ecse.settings import PaperSettings, Settings, settings
+from ase_pet.ecse.settings import PaperSettings, Settings, SmoothSettings, settings
 from ase_pet.ecse.smooth import smooth_frames
 from ase_pet.potentials.base import Backbone
 
@@ -137,7 +137,7 @@ class Symmetrized(nn.Module):
         parts: list[Frames] = []
         if graph.n_edges and isinstance(self.settings, PaperSettings):
             parts = paper_frames(graph, group, n_groups, self.cutoff, depth, self.settings)
-        elif graph.n_edges:
+        elif graph.n_edges and isinstance(self.settings, SmoothSettings):
             parts = smooth_frames(graph, group, n_groups, self.cutoff, depth, self.settings)
         served = torch.zeros(n_groups, dtype=torch.bool, device=group.device)
         for part in parts:

@@ -1,0 +1,1 @@
+"""Graph -> energies of the atoms: backbones, baselines and their sum."""

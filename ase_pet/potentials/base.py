@@ -11,19 +11,17 @@ from ase_pet.data import Graph
 
 @runtime_checkable
 class Potential(Protocol):
-    """A function from a graph to energies of its atoms.
-
-    Attributes:
-        cutoff: Å; edges at or beyond it contribute nothing.
-        n_layers: Message-passing depth: the energy of an atom depends on atoms this many hops
-            away.
-    """
+    """A function from a graph to energies of its atoms."""
 
     @property
-    def cutoff(self) -> float: ...
+    def cutoff(self) -> float:
+        """Å; edges at or beyond it contribute nothing."""
+        ...
 
     @property
-    def n_layers(self) -> int: ...
+    def n_layers(self) -> int:
+        """Message-passing depth: the energy of an atom depends on atoms this many hops away."""
+        ...
 
     def __call__(self, graph: Graph) -> Tensor:
         """Return energies [n_atoms], eV, of the atoms of ``graph``.
@@ -41,7 +39,9 @@ class Backbone(Potential, Protocol):
     """A trained network: a potential that knows its elements and its appetite for memory."""
 
     @property
-    def species(self) -> tuple[int, ...]: ...
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers that the network knows, sorted."""
+        ...
 
     def memory(self, n_atoms: int, n_neighbors: int) -> int:
         """Estimate the bytes that one evaluation with its gradient needs.

@@ -28,9 +28,7 @@ class Composition(nn.Module):
     def __init__(self, energies: Mapping[int, float]) -> None:
         super().__init__()
         self.species_table = SpeciesTable(list(energies))
-        values = torch.tensor(
-            [float(energies[z]) for z in self.species], dtype=torch.float64
-        )
+        values = torch.tensor([float(energies[z]) for z in self.species], dtype=torch.float64)
         if not bool(torch.isfinite(values).all()):
             raise ValueError(f"energies: expected finite values, got {dict(energies)}")
         self.register_buffer("values", values, persistent=False)
@@ -56,6 +54,6 @@ class Composition(nn.Module):
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
         """Follow devices but keep float64: total energies need its digits."""
         exact = self.values
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.values = exact.to(self.values.device)
         return self

@@ -93,9 +93,7 @@ class PETHypers:
         )
         for name in (*positive, "head_width", "n_targets"):
             if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}: expected at least 1, got {getattr(self, name)}"
-                )
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0.0 < self.cutoff_width <= self.cutoff:
             raise ValueError(
                 f"cutoff_width: expected more than 0 and at most cutoff={self.cutoff}, "
@@ -118,9 +116,7 @@ class PETHypers:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name}: expected one of {allowed}, got {getattr(self, name)!r}"
-                )
+                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,24 +175,21 @@ class _Block(nn.Module):
     def attend(self, x: Tensor, bias: Tensor) -> Tensor:
         """[n_atoms, n_tokens, d], [n_atoms, 1, 1, n_tokens] -> [n_atoms, n_tokens, d]."""
         n, t, d = x.shape
-        q, k, v = (
-            self.qkv(x)
-            .view(n, t, 3, self.n_heads, d // self.n_heads)
-            .permute(2, 0, 3, 1, 4)
-        )
+        q, k, v = self.qkv(x).view(n, t, 3, self.n_heads, d // self.n_heads).permute(2, 0, 3, 1, 4)
         scores = (q * (d // self.n_heads) ** -0.5) @ k.transpose(-1, -2)
         alpha = (scores + bias).softmax(-1)
         out: Tensor = self.out((alpha @ v).transpose(1, 2).reshape(n, t, d))
         return out
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Same shapes as :meth:`attend`."""
         if self.norm_first:
             x = x + self.attend(self.norm_attention(x), bias)
-            x = x + self.mlp(self.norm_mlp(x))
-            return x
-        x = self.norm_attention(x + self.attend(x, bias))
-        x = self.norm_mlp(x + self.mlp(x))
-        return x
+            out: Tensor = x + self.mlp(self.norm_mlp(x))
+        else:
+            x = self.norm_attention(x + self.attend(x, bias))
+            out = self.norm_mlp(x + self.mlp(x))
+        return out
 
 
 class _MessageLayer(nn.Module):
@@ -211,13 +204,9 @@ class _MessageLayer(nn.Module):
         self.blends = hypers.blend_neighbor_species and index > 0
         central = hypers.central_token_last if last else hypers.central_token_first
 
-        n_coordinates = {"vector_and_length": 4, "vector": 3, "length": 1}[
-            hypers.coordinates
-        ]
+        n_coordinates = {"vector_and_length": 4, "vector": 3, "length": 1}[hypers.coordinates]
         self.coordinates = nn.Linear(n_coordinates, d)
-        self.coordinate_activation = (
-            act if hypers.coordinate_activation else nn.Identity()
-        )
+        self.coordinate_activation = act if hypers.coordinate_activation else nn.Identity()
         merged = (3 if self.blends else 2) * d
         self.compress = (
             nn.Sequential(nn.Linear(merged, d), act, nn.Linear(d, d))
@@ -226,19 +215,13 @@ class _MessageLayer(nn.Module):
         )
         self.neighbor_species = nn.Embedding(n_species, d) if self.blends else None
         self.central_species = nn.Embedding(n_species, d) if central else None
-        self.blocks = nn.ModuleList(
-            _Block(hypers, act) for _ in range(hypers.n_attention_layers)
-        )
-        self.final_norm = (
-            nn.LayerNorm(d) if hypers.transformer == "PreLN" else nn.Identity()
-        )
+        self.blocks = nn.ModuleList(_Block(hypers, act) for _ in range(hypers.n_attention_layers))
+        self.final_norm = nn.LayerNorm(d) if hypers.transformer == "PreLN" else nn.Identity()
 
         def heads() -> nn.ModuleList:
             h = hypers.head_width
             return nn.ModuleList(
-                nn.Sequential(
-                    nn.Linear(d, h), act, nn.Linear(h, h), act, nn.Linear(h, 1)
-                )
+                nn.Sequential(nn.Linear(d, h), act, nn.Linear(h, h), act, nn.Linear(h, 1))
                 for _ in range(hypers.n_targets)
             )
 
@@ -276,18 +259,14 @@ class _MessageLayer(nn.Module):
         # f e^s = e^(s + ln f): a factor becomes a bias of the softmax; padding gets a very low one.
         present = factors > 0
         low = torch.full_like(factors, torch.finfo(factors.dtype).min / 4)
-        bias = torch.where(present, torch.where(present, factors, 1.0).log(), low)[
-            :, None, None, :
-        ]
+        bias = torch.where(present, torch.where(present, factors, 1.0).log(), low)[:, None, None, :]
         for block in self.blocks:
             tokens = block(tokens, bias)
         tokens = self.final_norm(tokens)
         if self.central_species is not None:
             central, tokens = tokens[:, 0], tokens[:, 1:]
         else:
-            central = self._pool(
-                tokens, rows.factors, average=self.hypers.average_pooling
-            )
+            central = self._pool(tokens, rows.factors, average=self.hypers.average_pooling)
         energies = self.heads[self.hypers.target](central)[:, 0]
         if self.bond_heads is not None:
             bonds = self.bond_heads[self.hypers.target](tokens)
@@ -327,8 +306,7 @@ class PET(nn.Module):
         self.n_layers = hypers.n_message_layers
         self.embedding = nn.Embedding(len(self.species), hypers.d_model)
         self.layers = nn.ModuleList(
-            _MessageLayer(hypers, len(self.species), k)
-            for k in range(hypers.n_message_layers)
+            _MessageLayer(hypers, len(self.species), k) for k in range(hypers.n_message_layers)
         )
 
     @property
@@ -348,12 +326,7 @@ class PET(nn.Module):
         kept = 16 * h.d_model + 3 * h.d_feedforward + 4 * h.n_heads * n_tokens
         block_values = n_tokens * kept * h.n_attention_layers
         layer_values = block_values + n_tokens * (10 * h.d_model + 4 * h.head_width)
-        return (
-            n_atoms
-            * layer_values
-            * h.n_message_layers
-            * self.embedding.weight.element_size()
-        )
+        return n_atoms * layer_values * h.n_message_layers * self.embedding.weight.element_size()
 
     def forward(self, graph: Graph) -> Tensor:
         """Return energies [n_atoms], eV, in the network's dtype.
@@ -374,9 +347,7 @@ class PET(nn.Module):
         messages = self.embedding(species)[graph.others]
         energies = vectors.new_zeros(graph.n_atoms)
         for layer in self.layers:
-            tokens, contribution = layer(
-                messages, geometry, species, graph.others, rows
-            )
+            tokens, contribution = layer(messages, geometry, species, graph.others, rows)
             energies = energies + contribution
             messages = self.hypers.residual_factor * (messages + tokens[graph.reverse])
         return energies

@@ -39,9 +39,7 @@ class ZBL(nn.Module):
     def __init__(self, inner: float = 0.5, cutoff: float = 1.2) -> None:
         super().__init__()
         if not 0.0 <= inner < cutoff:
-            raise ValueError(
-                f"inner: expected 0 <= inner < cutoff={cutoff}, got {inner}"
-            )
+            raise ValueError(f"inner: expected 0 <= inner < cutoff={cutoff}, got {inner}")
         self.inner = inner
         self.cutoff = cutoff
 
