@@ -10,6 +10,27 @@ from torch import Tensor
 from ase_pet.data.system import System, expect
 
 
+def edge_vectors(system: System, centers: Tensor, others: Tensor, shifts: Tensor) -> Tensor:
+    """Vectors ``(r_j - r_i) + S @ cell`` of pairs of atoms: the one place that computes them.
+
+    Written as separate sums and products, so that reversing a pair flips the sign of its vector
+    bit for bit and the result depends neither on the device nor on the other pairs.
+
+    Args:
+        system: The structures.
+        centers: [n_pairs], int64, atoms i.
+        others: [n_pairs], int64, atoms j.
+        shifts: [n_pairs, 3], int64, S.
+
+    Returns:
+        [n_pairs, 3], Å, float64.
+    """
+    cell = system.cell[0] if system.n_systems == 1 else system.cell[system.system_index[centers]]
+    x, y, z = shifts.to(cell.dtype).unsqueeze(-1).unbind(1)
+    offsets = x * cell[..., 0, :] + y * cell[..., 1, :] + z * cell[..., 2, :]
+    return (system.positions[others] - system.positions[centers]) + offsets
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Edges:
     """A full neighbour list: integers only, never differentiated.
@@ -54,18 +75,8 @@ class Edges:
         )
 
     def vectors(self, system: System) -> Tensor:
-        """Edge vectors ``(r_j - r_i) + S @ cell``, [n_edges, 3], Å, float64.
-
-        The order of the sums makes them antisymmetric bit for bit under reversal.
-        """
-        offsets = torch.einsum(
-            "ek,ekx->ex",
-            self.shifts.to(system.cell.dtype),
-            system.cell[system.system_index[self.centers]],
-        )
-        return (
-            system.positions[self.others] - system.positions[self.centers]
-        ) + offsets
+        """Edge vectors ``(r_j - r_i) + S @ cell``, [n_edges, 3], Å, float64."""
+        return edge_vectors(system, self.centers, self.others, self.shifts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

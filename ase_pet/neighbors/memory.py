@@ -1,0 +1,64 @@
+"""Refuse a neighbour list that memory cannot hold, before it is built."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from ase_pet.errors import NeighborError
+
+#: Peak memory of a search for each directed edge of its result, bytes, intermediates included.
+BYTES_PER_EDGE = 250
+#: Peak memory of a periodic image atom and its place in the grid, bytes.
+BYTES_PER_IMAGE = 200
+
+
+def require_memory(what: str, count: float, size: int, device: torch.device) -> None:
+    """Raise unless ``count`` items of ``size`` bytes fit in the free memory of ``device``.
+
+    Args:
+        what: What is counted, for the message.
+        count: Estimated number of items.
+        size: Bytes an item.
+        device: Where they will live.
+
+    Raises:
+        NeighborError: If they do not fit.
+    """
+    available = available_memory(device)
+    if count * size > available:
+        raise NeighborError(
+            f"neighbour list: about {count:.2g} {what} need about {count * size / 2**30:.3g} GiB, "
+            f"but {available / 2**30:.3g} GiB are free on {device}; check that cutoff and cell are "
+            "both in Å, use a shorter cutoff, or split the structures into smaller batches"
+        )
+
+
+def available_memory(device: torch.device) -> float:
+    """Free memory of a device in bytes; infinite where the system does not tell."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + cached)
+    return min(_host_memory(), _container_memory())
+
+
+def _host_memory() -> float:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (OSError, ValueError, AttributeError):  # not Linux: nothing known, nothing refused
+        return float("inf")
+
+
+def _container_memory() -> float:
+    root = Path("/sys/fs/cgroup")
+    try:
+        limit = (root / "memory.max").read_text().strip()
+        used = (root / "memory.current").read_text()
+        return float("inf") if limit == "max" else float(limit) - float(used)
+    except (OSError, ValueError):
+        return float("inf")

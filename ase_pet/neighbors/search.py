@@ -1,0 +1,155 @@
+"""What all searches share: candidates in, an exact, ordered and symmetric list out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ase_pet.data import Edges, System
+from ase_pet.data.graph import edge_vectors
+from ase_pet.errors import NeighborError
+from ase_pet.neighbors.images import Lattice
+from ase_pet.neighbors.memory import BYTES_PER_EDGE, require_memory
+
+
+class Pairs(NamedTuple):
+    """Candidates for a neighbour list, each pair once, in either direction.
+
+    Attributes:
+        centers: [n_pairs], int64.
+        others: [n_pairs], int64.
+        shifts: [n_pairs, 3], int64.
+    """
+
+    centers: Tensor
+    others: Tensor
+    shifts: Tensor
+
+
+@dataclass(frozen=True)
+class Search:
+    """A ``NeighborSearch`` made from a function that proposes candidates.
+
+    Attributes:
+        name: Name of the backend.
+        candidates: From a lattice and a radius (Å) to all pairs within that radius, and possibly
+            more, with shifts of the wrapped atoms in that lattice.
+    """
+
+    name: str
+    candidates: Callable[[Lattice, float], Pairs]
+
+    def __call__(self, system: System, cutoff: float) -> Edges:
+        """Return the neighbour list of ``system`` within ``cutoff`` (Å).
+
+        Raises:
+            NeighborError: If the list would not fit in memory.
+            ValueError: If ``cutoff`` is not a positive number.
+        """
+        check_cutoff(cutoff)
+        if system.n_atoms == 0:
+            return finish(system, no_pairs(system.positions.device), cutoff)
+        lattice = Lattice.of(system)
+        device = system.positions.device
+        require_memory("pairs", lattice.estimated_edges(cutoff), BYTES_PER_EDGE, device)
+        try:
+            pairs = self.candidates(lattice, cutoff + lattice.rounding)
+            shifts = lattice.given_shifts(pairs.centers, pairs.others, pairs.shifts)
+            return finish(system, Pairs(pairs.centers, pairs.others, shifts), cutoff)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise NeighborError(
+                f"neighbour list: out of memory on {device} for {system.n_atoms} atoms and cutoff "
+                f"{cutoff:g} Å; use a shorter cutoff or split the structures into smaller batches"
+            ) from error
+
+
+def check_cutoff(cutoff: float) -> None:
+    """Raise ``ValueError`` unless ``cutoff`` (Å) is positive and finite."""
+    if not (math.isfinite(cutoff) and cutoff > 0):
+        raise ValueError(f"cutoff: expected a positive finite distance in Å, got {cutoff}")
+
+
+def no_pairs(device: torch.device) -> Pairs:
+    """An empty set of candidates."""
+    none = torch.zeros(0, dtype=torch.int64, device=device)
+    return Pairs(none, none, none.new_zeros(0, 3))
+
+
+def pair_once(centers: Tensor, others: Tensor, shifts: Tensor) -> Tensor:
+    """Mask that keeps one of the two directions of every pair and drops an atom with itself.
+
+    Args:
+        centers: [n_pairs], int64.
+        others: [n_pairs], int64.
+        shifts: [n_pairs, 3], int64.
+
+    Returns:
+        [n_pairs], bool: i < j, or i = j and the first nonzero component of S is positive.
+    """
+    x, y, z = shifts.unbind(1)
+    upward = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
+    return (centers < others) | ((centers == others) & upward)
+
+
+def finish(system: System, pairs: Pairs, cutoff: float) -> Edges:
+    """Decide exactly which candidates are neighbours, and order both directions of them.
+
+    The edges are sorted by (i, j, S), so that the list is the same, order included, whichever
+    search proposed the candidates. A distance is the same bit for bit in both directions, so the
+    list is symmetric even with the cutoff exactly on a shell of neighbours.
+
+    Args:
+        system: The structures.
+        pairs: Candidates, with shifts relative to the given positions.
+        cutoff: Å.
+
+    Returns:
+        The neighbour list.
+    """
+    near = within(edge_vectors(system, *pairs), cutoff)
+    if not bool(near.all()):
+        pairs = Pairs(*(part[near] for part in pairs))
+    centers = torch.cat([pairs.centers, pairs.others])
+    others = torch.cat([pairs.others, pairs.centers])
+    shifts = torch.cat([pairs.shifts, -pairs.shifts])
+    order = argsort(edge_keys(centers, others, shifts, system.n_atoms))
+    n = order.shape[0]
+    place = torch.empty_like(order)
+    place[order] = torch.arange(n, device=order.device)
+    reverse = place.roll(n // 2)[order]
+    return Edges(centers[order], others[order], shifts[order], reverse)
+
+
+def within(vectors: Tensor, cutoff: float) -> Tensor:
+    """The last word on who is a neighbour: |vector| < cutoff, [n_pairs], bool."""
+    x, y, z = vectors.unbind(1)
+    near: Tensor = (x * x + y * y + z * z).sqrt() < cutoff
+    return near
+
+
+def edge_keys(centers: Tensor, others: Tensor, shifts: Tensor, n_atoms: int) -> Tensor:
+    """Number edges by (i, j, S): unique int64 keys [n_edges] in lexicographic order."""
+    if centers.shape[0] == 0:
+        return centers
+    span = 2 * shifts.abs().amax(0) + 1
+    sizes = [int(size) for size in span]
+    if n_atoms**2 * math.prod(sizes) < 2**63:
+        keys = centers * n_atoms + others
+        for axis, size in enumerate(sizes):
+            keys = keys * size + (shifts[:, axis] + size // 2)
+        return keys
+    # Atoms many cells apart: number the shifts that occur instead of all in their range.
+    distinct, which = torch.unique(shifts, dim=0, return_inverse=True)
+    return (centers * n_atoms + others) * distinct.shape[0] + which
+
+
+def argsort(keys: Tensor) -> Tensor:
+    """Order of unique keys, int64."""
+    if keys.device.type == "cpu":  # numpy sorts integers about twice as fast
+        return torch.from_numpy(keys.numpy().argsort())
+    return torch.argsort(keys)
