@@ -78,9 +78,14 @@ def pair_frames(u: Tensor, v: Tensor) -> Tensor:
     Returns:
         [n, 3, 3], rows are axes.
     """
-    cross = torch.linalg.cross(u, v)
-    n = cross / cross.square().sum(1, keepdim=True).sqrt()
+    n = _normalized(torch.linalg.cross(u, v))
+    # Rounding tilts n towards u where u and v are nearly parallel.
+    n = _normalized(n - (n * u).sum(1, keepdim=True) * u)
     return torch.stack([u, n, torch.linalg.cross(u, n)], 1)
+
+
+def _normalized(v: Tensor) -> Tensor:
+    return v / v.square().sum(1, keepdim=True).sqrt()
 
 
 def axis_frames(u: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ Every ordered pair of edges (e, e') of an atom gets a score in Å, the lower the
     \qquad \rho = r - \kappa \ln f,
 
 with c the squared cosine between the edges and f a factor that fades at the cutoff and for edges
-much longer than the shortest; every edge alone competes as an axis with x = 2ρ + Δ. A candidate's weight
+much longer than the shortest; every edge alone competes as an axis with x = 2ρ + Δ. The weight
 is smooth_step(1 + (S - x)/D), S the soft minimum of the scores of all candidates that compete: 1
 for the best, 0 for those worse by D or more. The scheme never looks at absolute distances, so it
 needs no inner cutoff, loses no precision in sparse environments, and passes from pairs to axes over
