@@ -1,0 +1,77 @@
+"""What a run leaves behind: the model of its best epoch, and where it comes from."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import ase
+import torch
+
+from ase_pet.formats.files import sha256_of
+from ase_pet.formats.model import Model
+from ase_pet.training.config import SourceConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from ase_pet.training.loop import Trainer
+
+
+def describe(run: Trainer) -> Iterator[str]:
+    """Say what is going to be trained on what."""
+    split, config = run.split, run.config
+    n_parameters = sum(p.numel() for p in run.potential.parameters())
+    atoms = sum(len(a) for a in split.train)
+    yield (
+        f"{config.name}: {n_parameters} parameters, {len(split.train)} training frames "
+        f"({atoms} atoms), {len(split.validation)} for validation, {len(split.test)} held out "
+        f"for test, {split.n_dropped} dropped"
+    )
+    if run.step:
+        yield f"continuing at epoch {run.epoch}, step {run.step}, after {run.elapsed:.0f} s"
+
+
+def make_model(run: Trainer) -> Model:
+    """The averaged weights of the best epoch, with metadata."""
+    potential = run.potential.to("cpu")
+    with torch.no_grad():
+        for parameter, value in zip(potential.parameters(), run.best["weights"], strict=True):
+            parameter.copy_(value)
+    return Model(potential, run.config.dtype, _metadata(run))
+
+
+def _metadata(run: Trainer) -> dict[str, Any]:
+    config, best = run.config, run.best
+    errors = {k: float(v) for k, v in best.items() if k.endswith(("_mae", "_rmse"))}
+    return {
+        **config.provenance.model_dump(exclude={"source"}),
+        "training_data": {
+            "source": config.provenance.source,
+            "files": _files(config),
+            "n_train": len(run.split.train),
+            "n_validation": len(run.split.validation),
+            "n_test": len(run.split.test),
+            "n_dropped": run.split.n_dropped,
+        },
+        "rotations": config.rotations,
+        "reflections": config.reflections,
+        "accuracy": {"validation": errors},
+        "source": f"ase_pet trainer, recipe {config.name}",
+        "recipe": config.model_dump(mode="json", exclude={"data", "output"}),
+        "seed": config.seed,
+        "best_epoch": int(best["epoch"]),
+        "epochs": run.epoch,
+        "steps": run.step,
+        "training_seconds": float(run.elapsed),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "ase": ase.__version__,
+        },
+    }
+
+
+def _files(config: TrainConfig) -> dict[str, str]:
+    sources = [config.data.train, config.data.validation, config.data.test]
+    paths = {p for s in sources if isinstance(s, SourceConfig) for p in s.path}
+    return {path.name: sha256_of(path) for path in sorted(paths)}
