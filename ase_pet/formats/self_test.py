@@ -15,11 +15,83 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ase_pet.data import System
+from ase_pet.data import Results, System
 from ase_pet.errors import CheckpointError
 
 _RESULTS = ("energy", "forces", "stress")
 _SETTINGS = ("symmetry", "ensemble", "weights")
+
+
+def make_self_test(
+    system: System,
+    bare: Results,
+    symmetrized: Results,
+    *,
+    symmetry: str,
+    ensemble: str,
+    weights: str,
+) -> dict[str, Any]:
+    """Collect a self-test from evaluations of one structure, both in float64.
+
+    Args:
+        system: One structure.
+        bare: What the bare model says of it.
+        symmetrized: What the symmetrised model says of it.
+        symmetry: Symmetry of the latter, "O(3)" or "SO(3)".
+        ensemble: Its ensemble, "local" or "global".
+        weights: Its preset of weights, "smooth" or "paper".
+
+    Raises:
+        ValueError: If there is more or less than one structure.
+    """
+    if system.n_systems != 1:
+        raise ValueError(f"system: expected one structure, got {system.n_systems}")
+    settings = {"symmetry": symmetry, "ensemble": ensemble, "weights": weights}
+    return {
+        "structure": {
+            "numbers": system.numbers.cpu(),
+            "positions": system.positions.cpu(),
+            "cell": system.cell[0].cpu(),
+            "pbc": system.pbc[0].cpu(),
+        },
+        "bare": _plain(bare, system),
+        "symmetrized": {**_plain(symmetrized, system), **settings},
+    }
+
+
+def deviations(
+    self_test: Mapping[str, Any], bare: Results, symmetrized: Results
+) -> dict[str, dict[str, float]]:
+    """Largest differences between a self-test and new evaluations of its structure.
+
+    Args:
+        self_test: As it is in the checkpoint.
+        bare: What the bare model says now, in float64.
+        symmetrized: What the symmetrised model says now, in float64, with the recorded settings.
+
+    Returns:
+        For "bare" and "symmetrized": energy (eV), forces (eV/Å) and, with a volume, stress
+        (eV/Å³); NaN where now something is not finite.
+    """
+    system = structure_of(self_test)
+    found: dict[str, dict[str, float]] = {}
+    for part, results in (("bare", bare), ("symmetrized", symmetrized)):
+        now, then = _plain(results, system), self_test[part]
+        found[part] = {
+            name: float((torch.as_tensor(now[name]) - torch.as_tensor(then[name])).abs().max())
+            for name in _RESULTS
+            if then[name] is not None
+        }
+    return found
+
+
+def _plain(results: Results, system: System) -> dict[str, Any]:
+    volume = float(system.volumes[0])
+    return {
+        "energy": float(results.energy[0]),
+        "forces": results.forces.cpu(),
+        "stress": results.virial[0].cpu() / volume if volume > 0 else None,
+    }
 
 
 def structure_of(self_test: Mapping[str, Any]) -> System:

@@ -141,7 +141,7 @@ class PETCalculator(Calculator):
 
     @property
     def ensemble(self) -> str | None:
-        """The ensemble of the structure that was evaluated last.
+        """The ensemble of the structure that ASE had evaluated last.
 
         ``None`` for the bare model; ``"auto"`` before the first evaluation where it depends on
         the structure.

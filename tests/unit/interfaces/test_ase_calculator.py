@@ -1,0 +1,504 @@
+"""The calculator keeps every promise that ASE and its users rely on."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.calculators.calculator import PropertyNotImplementedError, all_properties
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.constraints import FixAtoms
+from ase.db import connect
+from ase.io import Trajectory, read
+from ase.md.verlet import VelocityVerlet
+from numpy.testing import assert_allclose
+
+import ase_pet
+from ase_pet.errors import CheckpointError, GeometryError, NeighborError, UnknownSpeciesError
+from ase_pet.formats import Model, native
+from ase_pet.interfaces.ase_calculator import PETCalculator, system_from_atoms
+from ase_pet.potentials.composition import Composition
+from ase_pet.potentials.pet import PET, PETHypers
+from ase_pet.potentials.total import Total
+
+NAMES = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
+
+
+def make_model(n_layers: int = 1, rotations: str | None = "atom") -> Model:
+    torch.manual_seed(11)
+    hypers = PETHypers(
+        cutoff=3.2,
+        cutoff_width=1.0,
+        d_model=8,
+        n_heads=2,
+        d_feedforward=12,
+        n_message_layers=n_layers,
+        n_attention_layers=1,
+        head_width=6,
+    )
+    backbone = PET(hypers, (1, 6, 14)).double()
+    composition = Composition({1: -13.0, 6: -1000.0, 14: -100.0})
+    return Model(Total(backbone, composition), "float64", {"rotations": rotations})
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return make_model()
+
+
+@pytest.fixture
+def calc(model: Model) -> PETCalculator:
+    return PETCalculator(model)
+
+
+def crystal() -> Atoms:
+    atoms = bulk("Si")
+    atoms.rattle(0.1, seed=1)
+    strain = np.array([[0, 0.02, 0], [0, 0.01, 0], [0.03, 0, 0]])
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain))
+    return atoms
+
+
+def gas() -> Atoms:
+    atoms = molecule("C2H4")
+    atoms.rattle(0.05, seed=2)
+    return atoms
+
+
+def test_signature_is_the_documented_one() -> None:
+    parameters = inspect.signature(PETCalculator).parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert next(iter(parameters)) == "model"
+    assert defaults == {
+        "device": "auto",
+        "dtype": None,
+        "symmetry": "O(3)",
+        "ensemble": "auto",
+        "weights": "smooth",
+        "neighbors": "auto",
+        "skin": 0.5,
+        "memory_budget": "2GB",
+    }
+    assert ase_pet.PETCalculator is PETCalculator
+
+
+def test_all_properties_come_from_one_evaluation(
+    calc: PETCalculator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, calls = calc.engine, []
+    monkeypatch.setattr(calc, "_engine", lambda system: (calls.append(1), engine(system))[1])
+    atoms = crystal()
+    atoms.calc = calc
+    atoms.get_forces()
+    for name in NAMES:
+        calc.get_property(name, atoms)
+    assert calls == [1]
+    assert set(calc.results) == set(NAMES) <= set(all_properties)
+
+
+def test_results_are_float64_and_consistent(calc: PETCalculator) -> None:
+    atoms = crystal()
+    atoms.calc = calc
+    assert atoms.get_potential_energy() == atoms.get_potential_energy(force_consistent=True)
+    assert isinstance(calc.results["energy"], float)
+    assert_allclose(atoms.get_potential_energies().sum(), atoms.get_potential_energy(), rtol=1e-14)
+    assert_allclose(atoms.get_stresses().sum(0), atoms.get_stress(), rtol=0, atol=1e-15)
+    shapes = {"energies": (2,), "forces": (2, 3), "stress": (6,), "stresses": (2, 6)}
+    for name, shape in shapes.items():
+        assert calc.results[name].shape == shape
+        assert calc.results[name].dtype == np.float64
+    assert atoms.get_stress(voigt=False).shape == (3, 3)
+
+
+@pytest.mark.parametrize("symmetry", ["O(3)", "SO(3)", None])
+def test_forces_and_stress_are_derivatives(model: Model, symmetry: str | None) -> None:
+    atoms = crystal()
+    atoms.calc = PETCalculator(model, symmetry=symmetry)
+    numerical = calculate_numerical_forces(atoms, eps=1e-4)
+    assert_allclose(atoms.get_forces(), numerical, rtol=0, atol=1e-6)
+    numerical = calculate_numerical_stress(atoms, eps=1e-5)
+    assert_allclose(atoms.get_stress(), numerical, rtol=0, atol=1e-6)
+
+
+def test_results_turn_with_the_structure(model: Model) -> None:
+    turned = gas()
+    matrix = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    turned.positions = turned.positions @ matrix.T
+    change = {}
+    for symmetry in ("O(3)", None):
+        first, second = PETCalculator(model, symmetry=symmetry).compute([gas(), turned])
+        change[symmetry] = np.abs(first["forces"] @ matrix.T - second["forces"]).max()
+    assert change["O(3)"] < 1e-11
+    assert change[None] > 1e-3
+
+
+def test_editing_results_corrupts_nothing(calc: PETCalculator) -> None:
+    atoms = crystal()
+    atoms.calc = calc
+    forces = atoms.get_forces()
+    (before,) = calc.compute([atoms])
+    for array in (atoms.get_forces(), atoms.get_stress(), before["forces"], before["stresses"]):
+        array += 1.0
+    assert_allclose(atoms.get_forces(), forces, rtol=0, atol=0)
+    atoms.positions[0] += 5.0
+    assert calc.get_property("forces", atoms, allow_calculation=False) is None
+    atoms.positions[0] -= 5.0
+    assert_allclose(atoms.get_forces(), forces, rtol=0, atol=1e-9)
+
+
+def test_only_changes_that_matter_are_evaluated(
+    calc: PETCalculator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atoms = crystal()
+    atoms.calc = calc
+    atoms.get_potential_energy()
+    atoms.set_initial_charges([1.0, -1.0])
+    atoms.set_initial_magnetic_moments([1.0, -1.0])
+    atoms.set_velocities(np.ones((2, 3)))
+    assert not calc.calculation_required(atoms, NAMES)
+    for change in ("positions", "numbers", "cell", "pbc"):
+        other = atoms.copy()
+        if change == "positions":
+            other.positions[0, 0] += 1e-9
+        elif change == "numbers":
+            other.numbers[0] = 6
+        elif change == "cell":
+            other.cell[0, 0] += 1e-9
+        else:
+            other.pbc[0] = False
+        assert calc.calculation_required(other, ["energy"]), change
+
+
+def test_setting_an_option_discards_the_results(calc: PETCalculator) -> None:
+    atoms = gas()
+    atoms.calc = calc
+    exact = atoms.get_potential_energy()
+    assert calc.set(symmetry="O(3)") == {}
+    assert calc.results
+    assert calc.set(symmetry=None) == {"symmetry": None}
+    assert calc.results == {}
+    assert atoms.get_potential_energy() != exact
+    with pytest.raises(ValueError, match=r"unknown option.*\['symetry'\].*symmetry"):
+        calc.set(symetry="O(3)")
+    with pytest.raises(ValueError, match="symmetry"):
+        calc.set(symmetry="C3v")
+    assert calc.parameters["symmetry"] is None
+    assert PETCalculator.discard_results_on_any_change
+
+
+def test_stress_needs_a_volume_and_nothing_else_does(calc: PETCalculator) -> None:
+    atoms = gas()
+    atoms.calc = calc
+    with pytest.raises(PropertyNotImplementedError, match="three independent vectors"):
+        atoms.get_stress()
+    forces = atoms.get_forces()
+    with pytest.raises(PropertyNotImplementedError, match="three independent vectors"):
+        atoms.get_stresses()
+    assert "stress" not in calc.results
+    assert_allclose(calc.results["forces"], forces)
+    atoms.cell = [[5.0, 0, 0], [0, 5.0, 0], [5.0, 5.0, 0]]  # three vectors in a plane
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stress()
+    assert np.isfinite(atoms.get_potential_energy())
+    atoms.cell = [5.0, 5.0, 5.0]
+    assert atoms.get_stress().shape == (6,)
+    assert PETCalculator.implemented_properties == NAMES
+
+
+def test_properties_that_it_has_not_are_refused(calc: PETCalculator) -> None:
+    atoms = gas()
+    atoms.calc = calc
+    for ask in (atoms.get_dipole_moment, atoms.get_magnetic_moments, atoms.get_charges):
+        with pytest.raises(PropertyNotImplementedError):
+            ask()
+
+
+def test_constraints_are_left_to_ase(calc: PETCalculator) -> None:
+    atoms = gas()
+    atoms.calc = calc
+    free = atoms.get_forces()
+    atoms.set_constraint(FixAtoms([0]))
+    assert_allclose(atoms.get_forces()[0], 0.0)
+    assert_allclose(calc.results["forces"], free)
+
+
+def test_a_batch_equals_single_evaluations(calc: PETCalculator) -> None:
+    far = crystal()
+    far.positions[1] += 3 * far.cell[0]
+    structures = [crystal(), gas(), far, Atoms("Si"), bulk("Si", cubic=True)]
+    gas_with_calc = gas()
+    gas_with_calc.calc = calc
+    gas_with_calc.get_potential_energy()
+    held = calc.results["forces"].copy()
+    for atoms, together in zip(structures, calc.compute(structures), strict=True):
+        (alone,) = calc.compute([atoms])
+        assert alone.keys() == together.keys()
+        assert ("stress" in alone) == bool(atoms.pbc.any())
+        for name in alone:
+            assert_allclose(together[name], alone[name], rtol=1e-12, atol=1e-12)
+    assert_allclose(calc.results["forces"], held, rtol=0, atol=0)
+    assert calc.compute([]) == []
+    with pytest.raises(TypeError, match=r"expected a list of Atoms.*\[atoms\]"):
+        calc.compute(gas())
+
+
+def test_dynamics_with_a_skin_equals_dynamics_without(model: Model) -> None:
+    energies = []
+    for skin in (0.0, 0.5):
+        atoms = bulk("Si", cubic=True)
+        atoms.rattle(0.05, seed=3)
+        atoms.calc = PETCalculator(model, skin=skin)
+        atoms.set_velocities(0.05 * np.random.default_rng(1).normal(size=(8, 3)))
+        VelocityVerlet(atoms, 1.0 * units.fs).run(10)
+        energies.append(atoms.get_total_energy())
+    assert_allclose(energies[0], energies[1], rtol=1e-12)
+
+
+def test_path_and_model_are_the_same(model: Model, tmp_path: Path) -> None:
+    native.save(model, tmp_path / "model.pt")
+    energies = [
+        PETCalculator(source).compute([gas()])[0]["energy"]
+        for source in (model, tmp_path / "model.pt", str(tmp_path / "model.pt"))
+    ]
+    assert_allclose(energies, energies[0], rtol=1e-14)
+    with pytest.raises(CheckpointError, match="no such file"):
+        PETCalculator(tmp_path / "other.pt")
+    with pytest.raises(TypeError, match="model: expected a path or a Model, got dict"):
+        PETCalculator({})
+
+
+def test_calculators_of_one_model_do_not_disturb_each_other(model: Model) -> None:
+    reference = PETCalculator(model).compute([gas()])[0]["energy"]
+    single = PETCalculator(model, dtype="float32")
+    assert single.engine.dtype == "float32"
+    assert_allclose(single.compute([gas()])[0]["energy"], reference, rtol=0, atol=1e-4)
+    assert single.compute([gas()])[0]["forces"].dtype == np.float64
+    assert PETCalculator(model, dtype=torch.float32).engine.dtype == "float32"
+    assert PETCalculator(model).engine.dtype == "float64"
+    assert_allclose(PETCalculator(model).compute([gas()])[0]["energy"], reference, rtol=1e-14)
+
+
+def test_copies_and_pickles_give_the_same_results(calc: PETCalculator) -> None:
+    atoms = gas()
+    atoms.calc = calc
+    forces = atoms.get_forces()
+    weights = sum(p.numel() * 8 for p in calc.model.potential.parameters())
+    assert len(pickle.dumps(calc)) < 4 * weights + 40_000
+    for other in (pickle.loads(pickle.dumps(calc)), copy.deepcopy(calc), copy.copy(calc)):
+        assert other.results.keys() == calc.results.keys()
+        assert not other.calculation_required(atoms, ["forces"])
+        assert_allclose(other.compute([atoms])[0]["forces"], forces, rtol=0, atol=1e-12)
+        assert other.ensemble == "local"
+    twin = copy.deepcopy(atoms)
+    twin.positions[0, 0] += 0.1
+    twin.get_potential_energy()
+    assert_allclose(atoms.get_forces(), forces, rtol=0, atol=0)
+
+
+def test_it_works_in_a_spawned_process(calc: PETCalculator) -> None:
+    (here,) = calc.compute([gas()])
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (there,) = pool.apply(calc.compute, ([gas()],))
+    assert_allclose(there["forces"], here["forces"], rtol=0, atol=1e-12)
+
+
+def test_todict_names_the_checkpoint_and_is_plain(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    native.save(model, path)
+    calc = PETCalculator(path, symmetry="SO(3)")
+    found = calc.todict()
+    assert found["checkpoint"] == str(path)
+    assert found["sha256"] == calc.model.sha256
+    assert len(found["sha256"]) == 64
+    assert found["symmetry"] == "SO(3)"
+    assert found["dtype"] == "float64"
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_trajectories_and_databases_take_it(calc: PETCalculator, tmp_path: Path) -> None:
+    for k, atoms in enumerate((crystal(), gas())):
+        atoms.calc = calc
+        atoms.get_potential_energy()
+        with Trajectory(tmp_path / f"{k}.traj", "w", atoms) as trajectory:
+            trajectory.write()
+        assert_allclose(read(tmp_path / f"{k}.traj").get_forces(), atoms.get_forces(), rtol=0)
+        database = connect(tmp_path / f"{k}.db")
+        database.write(atoms)
+        row = database.get(1)
+        assert row.calculator == "pet"
+        assert row.calculator_parameters["symmetry"] == "O(3)"
+        assert row.energy == calc.results["energy"]
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "rotations", "small_cell", "large_cell", "gas_phase"),
+    [
+        (1, "atom", "local", "local", "local"),
+        (1, None, "local", "local", "local"),
+        (1, "structure", "global", "local", "global"),
+        (2, "atom", "global", "local", "global"),
+    ],
+)
+def test_ensemble_says_what_was_chosen(
+    n_layers: int, rotations: str, small_cell: str, large_cell: str, gas_phase: str
+) -> None:
+    calc = PETCalculator(make_model(n_layers, rotations))
+    assert calc.ensemble == ("local" if small_cell == gas_phase == "local" else "auto")
+    for atoms, chosen in (
+        (crystal(), small_cell),
+        (gas(), gas_phase),
+        (bulk("Si", cubic=True) * (2, 2, 1), large_cell),
+    ):
+        calc.calculate(atoms)
+        assert calc.ensemble == chosen
+        (explicit,) = PETCalculator(calc.model, ensemble=chosen).compute([atoms])
+        assert_allclose(calc.results["energy"], explicit["energy"], rtol=1e-13)
+    assert PETCalculator(calc.model, symmetry=None).ensemble is None
+    assert PETCalculator(calc.model, ensemble="global").ensemble == "global"
+
+
+def test_unknown_elements_are_refused_when_attached_and_computed(calc: PETCalculator) -> None:
+    atoms = molecule("H2O")
+    message = "does not know O; it was trained on H, C, Si"
+    with pytest.raises(UnknownSpeciesError, match=message):
+        atoms.calc = calc
+    with pytest.raises(UnknownSpeciesError, match=message):
+        atoms.get_potential_energy()
+    with pytest.raises(UnknownSpeciesError, match=message):
+        calc.compute([gas(), atoms])
+    known = gas()
+    known.calc = calc
+    known.numbers[0] = 92
+    with pytest.raises(UnknownSpeciesError, match="does not know U;"):
+        known.get_potential_energy()
+    known.numbers[0] = 6
+    assert np.isfinite(known.get_potential_energy())
+
+
+def broken(kind: str) -> Atoms:
+    atoms = crystal()
+    if kind == "empty":
+        return Atoms()
+    if kind == "nan":
+        atoms.positions[1, 2] = np.nan
+    elif kind == "infinite":
+        atoms.positions[1, 2] = np.inf
+    elif kind == "flat":
+        atoms.cell[2] = atoms.cell[0]
+    elif kind == "coincident":
+        atoms.positions[1] = atoms.positions[0] + 1e-8
+    elif kind == "image":
+        atoms.positions[1] = atoms.positions[0] + atoms.cell[1]
+    elif kind == "cell":
+        atoms.cell[0, 0] = np.nan
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", "no atoms"),
+        ("nan", r"positions: not finite.*indices \[1\]"),
+        ("infinite", r"positions: not finite.*indices \[1\]"),
+        ("flat", "zero volume"),
+        ("coincident", r"atoms 0 and 1 \(Si, Si\) are .* apart"),
+        ("image", "atoms 0 and 1.*periodic image"),
+        ("cell", "cell: not finite"),
+    ],
+)
+def test_impossible_structures_are_refused(calc: PETCalculator, kind: str, message: str) -> None:
+    atoms = broken(kind)
+    atoms.calc = calc
+    with pytest.raises(GeometryError, match=message):
+        atoms.get_potential_energy()
+    assert calc.results == {}
+    with pytest.raises(GeometryError, match=message):
+        calc.compute([atoms])
+    good = crystal()
+    good.calc = calc
+    assert np.isfinite(good.get_forces()).all()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("device", "gpu", "device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
+        ("device", "cuda:99", "device: 'cuda:99' asked for, but"),
+        ("dtype", "float16", "dtype: expected 'float32' or 'float64', got 'float16'"),
+        ("dtype", torch.bfloat16, "dtype: expected.*got 'bfloat16'"),
+        ("symmetry", "O3", r"symmetry: expected one of.*O\(3\).*SO\(3\).*None.*got 'O3'"),
+        ("ensemble", "all", "ensemble: expected one of.*local.*global.*auto.*got 'all'"),
+        ("weights", "rough", "weights: expected 'smooth' or 'paper', got 'rough'"),
+        ("skin", -1.0, "skin: expected.*got -1.0"),
+        ("skin", float("nan"), "skin: expected"),
+        ("memory_budget", "lots", "memory_budget: expected.*got 'lots'"),
+        ("memory_budget", 0, "memory_budget: expected"),
+        ("memory_budget", -5, "memory_budget: expected"),
+    ],
+)
+def test_wrong_options_list_the_choices(
+    model: Model, option: str, value: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        PETCalculator(model, **{option: value})
+
+
+def test_an_unknown_neighbour_search_lists_the_choices(model: Model) -> None:
+    with pytest.raises((ValueError, NeighborError), match="neighbors: .*vesin.*got 'kdtree'"):
+        PETCalculator(model, neighbors="kdtree")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_gives_the_same_results(model: Model) -> None:
+    structures = [crystal(), gas(), bulk("Si", cubic=True)]
+    pairs = zip(
+        PETCalculator(model, device="cpu").compute(structures),
+        pickle.loads(pickle.dumps(PETCalculator(model, device="cuda"))).compute(structures),
+        strict=True,
+    )
+    for there, here in pairs:
+        for name in there:
+            assert_allclose(here[name], there[name], rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("budget", ["2GB", "500 MB", "1.5gb", 10**8, "1e", "20000000"])
+def test_memory_budgets(model: Model, budget: object) -> None:
+    if budget == "1e":
+        with pytest.raises(ValueError, match="memory_budget"):
+            PETCalculator(model, memory_budget=budget)
+    else:
+        assert np.isfinite(PETCalculator(model, memory_budget=budget).compute([gas()])[0]["energy"])
+
+
+def test_without_any_structure_it_says_so(calc: PETCalculator) -> None:
+    with pytest.raises(ValueError, match="none given"):
+        calc.calculate()
+
+
+def test_system_from_atoms_shares_nothing() -> None:
+    first, second = crystal(), gas()
+    system = system_from_atoms([first, second])
+    assert system.n_systems == 2
+    assert system.system_index.tolist() == [0] * 2 + [1] * 6
+    assert_allclose(system.cell[0], first.cell.array)
+    assert system.pbc.tolist() == [[True] * 3, [False] * 3]
+    before = system.positions.clone()
+    first.positions += 1.0
+    assert torch.equal(system.positions, before)
+    with pytest.raises(ValueError, match="at least one"):
+        system_from_atoms([])
+    with pytest.raises(TypeError, match=r"expected ase\.Atoms, got str"):
+        system_from_atoms(["Si"])
+    second.positions[3] = np.nan
+    with pytest.raises(GeometryError, match=r"structure 1: positions.*\[3\]"):
+        system_from_atoms([first, second])
