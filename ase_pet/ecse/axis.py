@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ase_pet.data import Graph
-from ase_pet.ecse.frames import PARALLEL, Frames, axis_frames, directions, pair_frames, sine2
+from ase_pet.ecse.frames import Frames, axis_frames, directions, pair_frames, parallel, sine2
 from ase_pet.ecse.segments import run_index, segment_sum, soft_extremum
 from ase_pet.ecse.settings import SmoothSettings
 from ase_pet.potentials.cutoffs import smooth_step
@@ -84,7 +84,7 @@ def complete_axes(
     log_fade = fade_out(r, cutoff, settings).log()
     axis, second, length, faded = _reachable(graph, owners, r, log_fade, depth)
     s = sine2(u[first[axis]], u[second])
-    usable = (s > PARALLEL) & torch.isfinite(faded)
+    usable = ~parallel(s) & torch.isfinite(faded)
     axis, second, length, faded, s = (x[usable] for x in (axis, second, length, faded, s))
     scores = length - settings.edge_penalty * faded - settings.sine_penalty * s.log()
     share = compete(scores, settings.axis_window, axis, len(first), settings.beta)

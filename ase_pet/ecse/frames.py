@@ -20,9 +20,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Squared sine below which two directions count as parallel: an error of 1e-12 rad.
-PARALLEL = 1e-24
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frames:
@@ -101,6 +98,15 @@ def axis_frames(u: Tensor) -> Tensor:
     """
     smallest = torch.nn.functional.one_hot(u.detach().abs().argmin(1), 3).to(u.dtype)
     return pair_frames(u, smallest)
+
+
+def parallel(s: Tensor) -> Tensor:
+    """Whether a squared sine [n] is that of two parallel directions, [n], bool.
+
+    Taking 1e-8 rad (float64) for none is as small an error as what rounding, divided by the sine,
+    leaves of the forces there.
+    """
+    return s <= torch.finfo(s.dtype).eps
 
 
 def sine2(u: Tensor, v: Tensor) -> Tensor:
