@@ -149,7 +149,7 @@ def edge_keys(centers: Tensor, others: Tensor, shifts: Tensor, n_atoms: int) -> 
 
 
 def argsort(keys: Tensor) -> Tensor:
-    """Order of unique keys, int64."""
+    """Order of unique keys [n], int64."""
     if keys.device.type == "cpu":  # numpy sorts integers about twice as fast
         return torch.from_numpy(keys.numpy().argsort())
     return torch.argsort(keys)
