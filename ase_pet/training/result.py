@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 import ase
 import torch
 
+from ase_pet.engine import Engine
 from ase_pet.formats.files import sha256_of
 from ase_pet.formats.model import Model
+from ase_pet.formats.self_test import make_self_test
+from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.potentials.total import Total
 from ase_pet.training.config import SourceConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -37,7 +41,32 @@ def make_model(run: Trainer) -> Model:
     with torch.no_grad():
         for parameter, value in zip(potential.parameters(), run.best["weights"], strict=True):
             parameter.copy_(value)
-    return Model(potential, run.config.dtype, _metadata(run))
+    frames = [*run.split.validation, *run.split.train]
+    smallest = min((atoms for atoms in frames if len(atoms) > 1), key=len, default=frames[0])
+    self_test = record_self_test(potential, smallest, rotations=run.config.rotations)
+    return Model(potential, run.config.dtype, _metadata(run), self_test=self_test)
+
+
+def record_self_test(potential: Total, atoms: ase.Atoms, *, rotations: str) -> dict[str, Any]:
+    """Evaluate a structure in float64, bare and symmetrised, for ``ase-pet check`` to replay.
+
+    Args:
+        potential: The bare model.
+        atoms: A small structure.
+        rotations: What was drawn at random in training.
+    """
+    system = system_from_atoms([atoms])
+    bare = Engine(potential, device="cpu", symmetry=None)
+    symmetrized = Engine(potential, device="cpu", invariant_atoms=rotations == "atom")
+    ensemble = symmetrized.choose(len(atoms), bool(atoms.pbc.any()))
+    return make_self_test(
+        system,
+        bare(system),
+        symmetrized(system),
+        symmetry="O(3)",
+        ensemble=str(ensemble),
+        weights="smooth",
+    )
 
 
 def _metadata(run: Trainer) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+import lzma
+
+import ase
+import numpy as np
+import pytest
+import torch
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from ase_pet.potentials.pet import PET, PETHypers
+from ase_pet.training.config import DataConfig, SourceConfig
+from ase_pet.training.dataset import (
+    collate,
+    fit_composition,
+    group_batches,
+    make_samples,
+    read_frames,
+    split_frames,
+)
+
+
+def labelled(symbols, energy, forces=None, **kwargs):
+    atoms = ase.Atoms(symbols, **kwargs)
+    forces = np.zeros((len(atoms), 3)) if forces is None else forces
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    return atoms
+
+
+def source(path, **where):
+    return SourceConfig(path=[path], where=where)
+
+
+def test_plain_and_compressed_files_are_the_same(data_path, tmp_path):
+    packed = tmp_path / "toy.extxyz.xz"
+    packed.write_bytes(lzma.compress(data_path.read_bytes()))
+    plain, unpacked = read_frames(source(data_path)), read_frames(source(packed))
+    assert len(plain) == len(unpacked) == 30
+    assert all(
+        np.array_equal(a.positions, b.positions) for a, b in zip(plain, unpacked, strict=True)
+    )
+    energies = [[atoms.get_potential_energy() for atoms in f] for f in (plain, unpacked)]
+    assert energies[0] == energies[1]
+
+
+def test_where_selects_by_value_and_by_list(data_path):
+    assert len(read_frames(source(data_path, split="val"))) == 6
+    assert len(read_frames(source(data_path, group=["g0", "g1"]))) == 20
+    with pytest.raises(ValueError, match="none of 30 frames"):
+        read_frames(source(data_path, split="nothing"))
+
+
+def test_missing_and_damaged_files(data_path, tmp_path):
+    with pytest.raises(FileNotFoundError, match="relative to the recipe"):
+        read_frames(source(tmp_path / "no.extxyz"))
+    truncated = tmp_path / "cut.extxyz.xz"
+    truncated.write_bytes(lzma.compress(data_path.read_bytes())[:-50])
+    with pytest.raises(ValueError, match="not readable as extended XYZ"):
+        read_frames(source(truncated))
+
+
+def test_frames_without_or_with_broken_labels_are_refused(tmp_path):
+    path = tmp_path / "a.extxyz"
+    write(path, ase.Atoms("Cu"), format="extxyz")
+    with pytest.raises(ValueError, match="frame 0 has no energy or no forces"):
+        read_frames(source(path))
+    write(path, labelled("Cu", 1.0, np.full((1, 3), np.nan)), format="extxyz")
+    with pytest.raises(ValueError, match="not finite"):
+        read_frames(source(path))
+
+
+def test_overlapping_sets_are_refused(data_path):
+    everything, held_out = source(data_path), source(data_path, split="val")
+    with pytest.raises(ValueError, match="both train and test"):
+        split_frames(DataConfig(train=everything, validation=0.001, test=held_out), 0)
+    with pytest.raises(ValueError, match="both train and validation"):
+        split_frames(DataConfig(train=everything, validation=held_out), 0)
+
+
+def test_validation_fraction_is_held_back_by_seed(data_path):
+    config = DataConfig(train=source(data_path), validation=0.2)
+    first, again, other = (split_frames(config, seed) for seed in (3, 3, 4))
+    assert (len(first.train), len(first.validation)) == (24, 6)
+
+    def energies(frames):
+        return [atoms.get_potential_energy() for atoms in frames]
+
+    assert energies(first.validation) == energies(again.validation)
+    assert energies(first.validation) != energies(other.validation)
+    assert not set(energies(first.train)) & set(energies(first.validation))
+
+
+def test_extreme_frames_are_dropped_from_training_only(tmp_path):
+    frames = [labelled("Cu", 1.0 + 0.01 * k, positions=[[k, 0, 0]]) for k in range(8)]
+    frames.append(labelled("Cu", 1.0, np.full((1, 3), 50.0), positions=[[9, 0, 0]]))
+    frames.append(labelled("Cu", 9.0, positions=[[10, 0, 0]]))
+    for k, atoms in enumerate(frames):
+        atoms.info["split"] = "val" if k < 2 else "train"
+    path = tmp_path / "x.extxyz"
+    write(path, frames, format="extxyz")
+    train, val = source(path, split="train"), source(path, split="val")
+    split = split_frames(DataConfig(train=train, validation=val, max_force=10, max_energy=2), 0)
+    assert (len(split.train), len(split.validation), split.n_dropped) == (6, 2, 2)
+
+
+def test_composition_is_recovered():
+    true = {1: -13.6, 6: -1030.0, 8: -2040.0}
+    formulas = ["H2", "CH4", "CO2", "H2O", "C2H6O"]
+    frames = [labelled(f, sum(true[z] for z in ase.Atoms(f).numbers)) for f in formulas]
+    assert fit_composition(frames) == pytest.approx(true, abs=1e-9)
+
+
+def test_composition_without_a_choice_is_still_finite():
+    fitted = fit_composition([labelled("NaCl", -6.0), labelled("Na2Cl2", -12.0)])
+    assert fitted[11] + fitted[17] == pytest.approx(-6.0)
+
+
+def test_batches_hold_every_sample_once_within_their_limits(frames):
+    samples = make_samples(frames, 4.0)
+    generator = torch.Generator().manual_seed(0)
+    for batches in (
+        group_batches(samples, structures=4, slots=300, generator=generator),
+        group_batches(samples, structures=4, slots=300, generator=None),
+    ):
+        assert sorted(k for batch in batches for k in batch) == list(range(30))
+        assert max(map(len, batches)) <= 4
+        for batch in batches:
+            widest = max(samples[k].most_neighbors for k in batch) + 1
+            atoms = sum(samples[k].graph.n_atoms for k in batch)
+            assert len(batch) == 1 or atoms * widest <= 300
+
+
+def test_batch_equals_singles(frames):
+    samples = make_samples(frames[:5], 4.0)
+    torch.manual_seed(0)
+    pet = PET(PETHypers(cutoff=4.0, d_model=8, n_heads=2), [13, 29]).double()
+    batch = collate(samples)
+    together = pet(batch.graph).split(batch.n_atoms.tolist())
+    for sample, energies in zip(samples, together, strict=True):
+        torch.testing.assert_close(pet(sample.graph), energies, rtol=1e-12, atol=1e-12)
+    graph = batch.graph
+    assert torch.equal(graph.centers[graph.reverse], graph.others)
+    assert torch.equal(graph.vectors[graph.reverse], -graph.vectors)
+    assert batch.has_stress.tolist() == [False, True, True, False, True]
+    torch.testing.assert_close(batch.stress[1], torch.tensor(frames[1].get_stress(voigt=False)))

@@ -1,0 +1,90 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.singlepoint import SinglePointCalculator
+from rich.console import Console
+
+from ase_pet.engine import Engine
+from ase_pet.formats import Model
+from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.potentials.composition import Composition
+from ase_pet.potentials.pet import PET, PETHypers
+from ase_pet.potentials.total import Total
+from ase_pet.training import evaluate
+from ase_pet.training.report import Report
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    pet = PET(PETHypers(cutoff=3.5, d_model=8, n_heads=2, n_attention_layers=1), [13, 29])
+    total = Total(pet.double(), Composition({13: -1.0, 29: 2.0}))
+    return Model(total, "float64", {"rotations": "atom"})
+
+
+@pytest.fixture
+def report():
+    return Report(Console(quiet=True))
+
+
+def relabelled(frames, model, shift=0.0):
+    """The frames with the bare model's own answers, forces shifted."""
+    result = []
+    for atoms in frames:
+        out = Engine(model.potential, device="cpu", symmetry=None)(system_from_atoms([atoms]))
+        new = atoms.copy()
+        values = {"energy": float(out.energy[0]), "forces": out.forces.numpy() + shift}
+        if atoms.cell.rank == 3:
+            values["stress"] = out.virial[0].numpy() / atoms.get_volume()
+            values["stress"] = values["stress"].flatten()[[0, 4, 8, 5, 2, 1]]
+        new.calc = SinglePointCalculator(new, **values)
+        result.append(new)
+    return result
+
+
+def test_model_has_no_error_on_its_own_labels(frames, model, report):
+    errors = evaluate(model, relabelled(frames, model), symmetry=None, report=report)
+    assert set(errors) == {"bare"}
+    assert set(errors["bare"]) == {"all", "g0", "g1", "g2"}
+    for summary in errors["bare"].values():
+        assert max(summary.values()) < 1e-12
+    assert "stress_mae" not in errors["bare"]["g0"]
+
+
+def test_known_error_is_measured(frames, model, report):
+    labelled = relabelled(frames, model, shift=0.25)
+    errors = evaluate(model, labelled, symmetry=None, report=report)["bare"]
+    for group in errors.values():
+        assert group["forces_mae"] == pytest.approx(0.25)
+        assert group["forces_rmse"] == pytest.approx(0.25)
+
+
+def test_symmetrised_errors_do_not_depend_on_orientation(frames, model, report, tmp_path):
+    frames = [atoms.copy() for atoms in relabelled(frames, model)[:3]]
+    labels = relabelled(frames, model)
+    turned = []
+    for atoms in labels:
+        new = atoms.copy()
+        new.rotate(70, (1, 2, 3), rotate_cell=True)
+        rotation = np.linalg.lstsq(atoms.positions[:], new.positions, rcond=None)[0]
+        forces = atoms.get_forces() @ rotation
+        new.calc = SinglePointCalculator(new, energy=atoms.get_potential_energy(), forces=forces)
+        turned.append(new)
+    first = evaluate(model, labels, tmp_path / "out", report=report)
+    second = evaluate(model, turned, report=report)
+    assert set(first) == {"bare", "O(3)"}
+    for name in ("energy_mae", "energy_rmse"):
+        assert first["O(3)"]["all"][name] == pytest.approx(second["O(3)"]["all"][name], rel=1e-9)
+    assert second["bare"]["all"]["energy_mae"] > 1e-6
+    stored = json.loads((tmp_path / "out" / "errors.json").read_text())
+    assert stored["O(3)"]["all"] == pytest.approx(first["O(3)"]["all"])
+    assert (tmp_path / "out" / "parity.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_file_and_where(data_path, model, report):
+    errors = evaluate(model, data_path, symmetry=None, where={"group": "g1"}, report=report)
+    assert set(errors["bare"]) == {"all", "g1"}
+    with pytest.raises(ValueError, match="none of 30 frames"):
+        evaluate(model, data_path, symmetry=None, where={"group": "x"}, report=report)

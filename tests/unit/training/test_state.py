@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from ase_pet.errors import CheckpointError
+from ase_pet.training.state import load_state, save_state
+
+CPU = torch.device("cpu")
+
+
+def test_state_comes_back(tmp_path):
+    path = tmp_path / "state.pt"
+    save_state({"weights": [torch.ones(2)], "epoch": 3}, path, "run a")
+    state = load_state(path, "run a", CPU)
+    assert state["epoch"] == 3
+    assert torch.equal(state["weights"][0], torch.ones(2))
+    assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_state_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "state.pt"
+    save_state({"epoch": 3}, path, "run a")
+    with pytest.raises(ValueError, match="another recipe or other data"):
+        load_state(path, "run b", CPU)
+
+
+def test_damaged_state_is_refused(tmp_path):
+    path = tmp_path / "state.pt"
+    save_state({"weights": [torch.ones(200)]}, path, "run a")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError):
+        load_state(path, "run a", CPU)
