@@ -1,0 +1,1 @@
+"""Molecular dynamics, relaxation and phonons: thin layers on ASE and phonopy."""

@@ -1,0 +1,84 @@
+"""Files that workflows leave behind: whole or absent, never partial."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+import ase_pet
+from ase_pet.formats.files import write_atomically
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a summary that other programs can read.
+
+    Raises:
+        ValueError: If a number is not finite, because JSON has no such numbers.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    write_atomically(path, lambda file: file.write(text.encode() + b"\n"))
+
+
+def write_summary(
+    folder: Path, calculator: Calculator, settings: DataclassInstance, found: Mapping[str, Any]
+) -> None:
+    """Write ``summary.json``: what was found, with which settings, by which model."""
+    versions = {"ase_pet": ase_pet.__version__, "ase": ase.__version__}
+    head = {"calculator": calculator.todict(), "versions": versions, "settings": asdict(settings)}
+    write_json(folder / "summary.json", {**head, **found})
+
+
+def write_csv(path: str | Path, columns: Mapping[str, Sequence[float] | np.ndarray]) -> None:
+    """Write columns of equal length; the names say the units."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def write_structure(path: str | Path, structures: Atoms | Sequence[Atoms]) -> None:
+    """Write structures in the format that the name of the file asks for.
+
+    Raises:
+        ValueError: If the format is unknown or cannot hold the structures.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        ase.io.write(temporary, structures)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_figure(path: str | Path, figure: Figure) -> None:
+    """Write a figure as PNG."""
+    image = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(image)
+    write_atomically(path, lambda file: file.write(image.getvalue()))
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as JSON has them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

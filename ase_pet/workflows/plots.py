@@ -1,0 +1,124 @@
+"""Figures of the workflows; nothing here needs a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ase_pet.units import EV_IN_MEV, THZ_IN_INVERSE_CM
+
+if TYPE_CHECKING:
+    from phonopy.phonon.band_structure import BandStructure
+
+    from ase_pet.workflows.phonons import PhononRecord
+    from ase_pet.workflows.relax import RelaxRecord
+
+
+def plot_md(columns: Mapping[str, np.ndarray], n_atoms: int) -> Figure:
+    """Energies, temperature, conserved energy and angular momentum over time.
+
+    Args:
+        columns: Columns of :class:`~ase_pet.workflows.md.MDRecord`.
+        n_atoms: Number of atoms, by which energies are divided.
+    """
+    figure = Figure(figsize=(8, 6), layout="constrained", dpi=120)
+    panels = figure.subplots(2, 2, sharex=True).flat
+    t = columns["time_ps"]
+
+    def relative(name: str) -> np.ndarray:
+        return (columns[name] - columns[name][0]) * EV_IN_MEV / n_atoms
+
+    panels[0].plot(t, relative("potential_eV"), label="potential")
+    panels[0].plot(t, relative("kinetic_eV"), label="kinetic")
+    panels[0].set(ylabel="energy - start, meV/atom")
+    panels[0].legend()
+    panels[1].plot(t, columns["temperature_K"], color="C3")
+    panels[1].set(ylabel="temperature, K")
+    if "conserved_eV" in columns:
+        panels[2].plot(t, relative("conserved_eV"), color="C2")
+        panels[2].set(ylabel="conserved energy - start, meV/atom")
+    else:
+        note = "this thermostat has\nno conserved energy"
+        panels[2].text(0.5, 0.5, note, ha="center", transform=panels[2].transAxes)
+        panels[2].set(yticks=[])
+    for axis in "xyz":
+        panels[3].plot(t, columns[f"angular_momentum_{axis}_hbar"], label=axis)
+    panels[3].set(ylabel="angular momentum, ħ")
+    panels[3].legend()
+    for panel in (panels[2], panels[3]):
+        panel.set(xlabel="time, ps")
+    return figure
+
+
+def plot_relaxation(record: RelaxRecord) -> Figure:
+    """Energy, largest force and, where there is a cell, volume over the steps."""
+    curves = [
+        ("energy - end, eV", np.array(record.energies) - record.energies[-1], "linear"),
+        ("largest force, eV/Å", np.array(record.forces), "log"),
+    ]
+    if np.ptp(record.volumes or [0.0]) > 0:
+        curves.append(("volume, Å³", np.array(record.volumes), "linear"))
+    figure = Figure(figsize=(4 * len(curves), 3.5), layout="constrained", dpi=120)
+    for panel, (label, values, scale) in zip(figure.subplots(1, len(curves)), curves, strict=True):
+        panel.plot(values, ".-")
+        panel.set(xlabel="step", ylabel=label)
+        if (values > 0).all():
+            panel.set_yscale(scale)
+    return figure
+
+
+def plot_bands(phonons: Mapping[str, PhononRecord]) -> Figure:
+    """Phonon bands beside the density of states, in cm⁻¹.
+
+    Args:
+        phonons: By their names in the legend; all on one band path, the first one's.
+    """
+    figure = Figure(figsize=(9, 4.5), layout="constrained", dpi=120)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
+    for k, (name, record) in enumerate(phonons.items()):
+        bands, style = record.bands, {"color": f"C{k}", "linewidth": 1.0}
+        for x, frequencies in zip(bands.distances, bands.frequencies, strict=True):
+            left.plot(x, frequencies * THZ_IN_INVERSE_CM, **style)
+        density = np.asarray(record.dos.dos) / THZ_IN_INVERSE_CM
+        right.plot(density, record.dos.frequency_points * THZ_IN_INVERSE_CM, **style, label=name)
+    _mark_path(left, next(iter(phonons.values())).bands)
+    left.set(ylabel="frequency, cm⁻¹")
+    right.set(xlabel="DOS, states/cm⁻¹", xlim=(0, None))
+    for panel in (left, right):
+        panel.axhline(0.0, color="0.6", linewidth=0.8)
+    if any(phonons):
+        right.legend()
+    return figure
+
+
+def _mark_path(panel: Axes, bands: BandStructure) -> None:
+    """Vertical lines and labels at the corners of the band path."""
+    labels = iter(bands.labels or [])
+    ticks, names = [bands.distances[0][0]], [next(labels, "")]
+    segments = list(zip(bands.distances, bands.path_connections, strict=True))
+    for k, (x, connected) in enumerate(segments):
+        ticks.append(x[-1])
+        names.append(next(labels, ""))
+        if not connected and k + 1 < len(segments):
+            names[-1] += "|" + next(labels, "")
+    for tick in ticks:
+        panel.axvline(tick, color="0.8", linewidth=0.8)
+    panel.set(xticks=ticks, xticklabels=names, xlim=(ticks[0], ticks[-1]))
+
+
+def plot_thermal(columns: Mapping[str, np.ndarray]) -> Figure:
+    """Free energy, entropy and heat capacity over temperature.
+
+    Args:
+        columns: ``temperature_K`` and what to draw over it, the unit in each name.
+    """
+    figure = Figure(figsize=(10, 3.2), layout="constrained", dpi=120)
+    names = [name for name in columns if name != "temperature_K"]
+    for panel, name in zip(figure.subplots(1, len(names)), names, strict=True):
+        panel.plot(columns["temperature_K"], columns[name])
+        panel.set(xlabel="temperature, K", ylabel=name.replace("_", " "))
+    return figure
