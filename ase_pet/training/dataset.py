@@ -20,6 +20,7 @@ from torch import Tensor
 from ase_pet.data import Graph
 from ase_pet.interfaces.ase_calculator import system_from_atoms
 from ase_pet.neighbors import make_search
+from ase_pet.potentials.species import symbols
 from ase_pet.training.config import DataConfig, SourceConfig
 
 
@@ -158,6 +159,13 @@ def split_frames(config: DataConfig, seed: int) -> Split:
             "both sets need at least one"
         )
     _check_disjoint({"train": train, "validation": validation, "test": test})
+    known = {z for atoms in train for z in atoms.numbers.tolist()}
+    unseen = {z for atoms in [*validation, *test] for z in atoms.numbers.tolist()} - known
+    if unseen:
+        raise ValueError(
+            f"data: validation or test frames hold {symbols(sorted(unseen))}, the training frames "
+            "do not; add such frames for training or leave these out with `where`"
+        )
     return Split(train, validation, test, n_read - len(train))
 
 

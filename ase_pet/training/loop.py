@@ -94,7 +94,7 @@ class Trainer:
         config.output.mkdir(parents=True, exist_ok=True)
         self.state_path = config.output / "state.pt"
         if resume and self.state_path.exists():
-            self._restore(load_state(self.state_path, self.fingerprint, self.device))
+            self._restore(load_state(self.state_path, self.fingerprint))
 
     def _initial_potential(self) -> Total:
         offsets = fit_composition(self.split.train)
@@ -107,15 +107,11 @@ class Trainer:
         """Train until the recipe is fulfilled; return the path of the checkpoint."""
         for line in describe(self):
             self.report.line(line)
-        started = self.saved = time.monotonic()
-        self._before = self.elapsed
-        self._started = started
-        try:
-            while not self.finished:
-                self._run_epoch()
-        except KeyboardInterrupt:
-            self.save()
-            raise
+        self._before, self._started = self.elapsed, time.monotonic()
+        self.saved = self._started
+        # No saving when interrupted: that may be within a step, and a state is between steps.
+        while not self.finished:
+            self._run_epoch()
         return self._finish()
 
     def _run_epoch(self) -> None:

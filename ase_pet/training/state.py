@@ -40,7 +40,7 @@ def save_state(state: dict[str, Any], path: Path, run: str) -> None:
     write_atomically(path, lambda file: torch.save(content, file))
 
 
-def load_state(path: Path, run: str, device: torch.device) -> dict[str, Any]:
+def load_state(path: Path, run: str) -> dict[str, Any]:
     """Read a state.
 
     Raises:

@@ -76,6 +76,15 @@ def test_overlapping_sets_are_refused(data_path):
         split_frames(DataConfig(train=everything, validation=held_out), 0)
 
 
+def test_elements_that_are_never_trained_on_are_named(tmp_path):
+    path = tmp_path / "x.extxyz"
+    frames = [labelled(symbol, 1.0, info={"split": symbol}) for symbol in ("Cu", "Au")]
+    write(path, frames, format="extxyz")
+    config = DataConfig(train=source(path, split="Cu"), validation=source(path, split="Au"))
+    with pytest.raises(ValueError, match="frames hold Au"):
+        split_frames(config, 0)
+
+
 def test_validation_fraction_is_held_back_by_seed(data_path):
     config = DataConfig(train=source(data_path), validation=0.2)
     first, again, other = (split_frames(config, seed) for seed in (3, 3, 4))

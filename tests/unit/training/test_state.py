@@ -4,13 +4,11 @@ import torch
 from ase_pet.errors import CheckpointError
 from ase_pet.training.state import load_state, save_state
 
-CPU = torch.device("cpu")
-
 
 def test_state_comes_back(tmp_path):
     path = tmp_path / "state.pt"
     save_state({"weights": [torch.ones(2)], "epoch": 3}, path, "run a")
-    state = load_state(path, "run a", CPU)
+    state = load_state(path, "run a")
     assert state["epoch"] == 3
     assert torch.equal(state["weights"][0], torch.ones(2))
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
@@ -20,7 +18,7 @@ def test_state_of_another_run_is_refused(tmp_path):
     path = tmp_path / "state.pt"
     save_state({"epoch": 3}, path, "run a")
     with pytest.raises(ValueError, match="another recipe or other data"):
-        load_state(path, "run b", CPU)
+        load_state(path, "run b")
 
 
 def test_damaged_state_is_refused(tmp_path):
@@ -28,4 +26,4 @@ def test_damaged_state_is_refused(tmp_path):
     save_state({"weights": [torch.ones(200)]}, path, "run a")
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckpointError):
-        load_state(path, "run a", CPU)
+        load_state(path, "run a")
