@@ -28,7 +28,8 @@ def edge_vectors(system: System, centers: Tensor, others: Tensor, shifts: Tensor
     cell = system.cell[0] if system.n_systems == 1 else system.cell[system.system_index[centers]]
     x, y, z = shifts.to(cell.dtype).unsqueeze(-1).unbind(1)
     offsets = x * cell[..., 0, :] + y * cell[..., 1, :] + z * cell[..., 2, :]
-    return (system.positions[others] - system.positions[centers]) + offsets
+    start = system.positions.index_select(0, centers)
+    return (system.positions.index_select(0, others) - start) + offsets
 
 
 @dataclass(frozen=True, slots=True, eq=False)

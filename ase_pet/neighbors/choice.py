@@ -64,6 +64,6 @@ def _torch_cluster(device_type: str) -> NeighborSearch:
             "built without CUDA); reinstall it where nvcc is found, or use 'cell_list'"
         )
     raise NeighborError(
-        "neighbors: 'torch_cluster' is not installed for this torch; run `pip install ase-pet[cluster]` (it "
-        "needs a C++ compiler) or use 'cell_list'"
+        "neighbors: 'torch_cluster' is not installed for this torch; run "
+        "`pip install ase-pet[cluster]` (it needs a C++ compiler) or use 'cell_list'"
     )

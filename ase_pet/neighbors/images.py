@@ -54,9 +54,9 @@ class Lattice:
         inverse = torch.linalg.inv(cell)
         heights = (1 / torch.linalg.vector_norm(inverse, dim=1)).to(device)
         cell, inverse, basis = cell.to(device), inverse.to(device), basis.to(device)
-        fractional = torch.einsum("ax,axk->ak", system.positions, inverse[index])
-        offsets = torch.where(system.pbc[index], -fractional.floor(), 0.0)
-        positions = system.positions + torch.einsum("ak,akx->ax", offsets, cell[index])
+        fractional = transform(system.positions, inverse, index)
+        offsets = -fractional.floor() * system.pbc[index]
+        positions = system.positions + transform(offsets, cell, index)
         fractional = fractional + offsets
         low, high = extent(fractional, index, system.n_systems)
         far = max(float(system.positions.abs().amax()), float(cell.abs().amax()))
@@ -137,8 +137,15 @@ class Images:
         count = float((last - first + 1).prod(1).sum())
         require_memory("image atoms", count, BYTES_PER_IMAGE, index.device)
         atoms, shifts = integer_boxes(first.to(torch.int64), last.to(torch.int64))
-        steps = torch.einsum("mk,mkx->mx", shifts.to(torch.float64), lattice.cell[index[atoms]])
+        steps = transform(shifts.to(lattice.cell.dtype), lattice.cell, index[atoms])
         return Images(lattice.positions[atoms] + steps, atoms, shifts)
+
+
+def transform(rows: Tensor, matrices: Tensor, index: Tensor) -> Tensor:
+    """Row vectors [m, 3] times the matrix of their structure, ``matrices[index]``: [m, 3]."""
+    if len(matrices) == 1:
+        return rows @ matrices[0]
+    return torch.einsum("mk,mkx->mx", rows, matrices[index])
 
 
 def integer_boxes(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,12 +189,11 @@ def well_shaped(cell: Tensor, pbc: Tensor) -> tuple[Tensor, Tensor]:
         periodic rows in the given ones; identity where nothing was reduced.
     """
     cell = cell.clone()
-    for pattern in torch.unique(pbc, dim=0):
-        if not bool(pattern.all()):
-            which = (pbc == pattern).all(1).nonzero()
-            free = (~pattern).nonzero().flatten()
-            _, _, directions = torch.linalg.svd(cell[which, pattern.nonzero().flatten()])
-            cell[which, free] = directions[:, 3 - len(free) :]
+    for pattern in torch.unique(pbc[~pbc.all(1)], dim=0):
+        which = (pbc == pattern).all(1).nonzero()
+        free = (~pattern).nonzero().flatten()
+        _, _, directions = torch.linalg.svd(cell[which, pattern.nonzero().flatten()])
+        cell[which, free] = directions[:, 3 - len(free) :]
     basis = torch.eye(3, dtype=torch.int64).repeat(len(cell), 1, 1)
     planes = 1 / torch.linalg.vector_norm(torch.linalg.inv(cell), dim=1)
     skewed = (torch.linalg.vector_norm(cell, dim=2) > SKEWED * planes).any(1)

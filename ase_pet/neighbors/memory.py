@@ -14,6 +14,9 @@ BYTES_PER_EDGE = 250
 #: Peak memory of a periodic image atom and its place in the grid, bytes.
 BYTES_PER_IMAGE = 200
 
+#: Below this nobody runs out of memory, and asking for what is free costs more, bytes.
+SMALL = 2**26
+
 
 def require_memory(what: str, count: float, size: int, device: torch.device) -> None:
     """Raise unless ``count`` items of ``size`` bytes fit in the free memory of ``device``.
@@ -27,6 +30,8 @@ def require_memory(what: str, count: float, size: int, device: torch.device) -> 
     Raises:
         NeighborError: If they do not fit.
     """
+    if count * size < SMALL:
+        return
     available = available_memory(device)
     if count * size > available:
         raise NeighborError(

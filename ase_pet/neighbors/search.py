@@ -111,18 +111,23 @@ def finish(system: System, pairs: Pairs, cutoff: float) -> Edges:
     Returns:
         The neighbour list.
     """
-    near = within(edge_vectors(system, *pairs), cutoff)
-    if not bool(near.all()):
-        pairs = Pairs(*(part[near] for part in pairs))
-    centers = torch.cat([pairs.centers, pairs.others])
-    others = torch.cat([pairs.others, pairs.centers])
-    shifts = torch.cat([pairs.shifts, -pairs.shifts])
-    order = argsort(edge_keys(centers, others, shifts, system.n_atoms))
-    n = order.shape[0]
+    near = within(edge_vectors(system, *pairs), cutoff).nonzero().flatten()
+    if len(near) < len(pairs.centers):
+        pairs = Pairs(*(part.index_select(0, near) for part in pairs))
+    i, j = pairs.centers, pairs.others
+    codes, n_codes = number_shifts(pairs.shifts, system.n_atoms)
+    ahead = (i * system.n_atoms + j) * n_codes + codes
+    back = (j * system.n_atoms + i) * n_codes + (n_codes - 1 - codes)
+    order = argsort(torch.cat([ahead, back]))
     place = torch.empty_like(order)
-    place[order] = torch.arange(n, device=order.device)
-    reverse = place.roll(n // 2)[order]
-    return Edges(centers[order], others[order], shifts[order], reverse)
+    place[order] = torch.arange(len(order), device=order.device)
+    reverse = place.roll(len(order) // 2).index_select(0, order)
+    return Edges(
+        torch.cat([i, j]).index_select(0, order),
+        torch.cat([j, i]).index_select(0, order),
+        torch.cat([pairs.shifts, -pairs.shifts]).index_select(0, order),
+        reverse,
+    )
 
 
 def within(vectors: Tensor, cutoff: float) -> Tensor:
@@ -132,20 +137,27 @@ def within(vectors: Tensor, cutoff: float) -> Tensor:
     return near
 
 
-def edge_keys(centers: Tensor, others: Tensor, shifts: Tensor, n_atoms: int) -> Tensor:
-    """Number edges by (i, j, S): unique int64 keys [n_edges] in lexicographic order."""
-    if centers.shape[0] == 0:
-        return centers
-    span = 2 * shifts.abs().amax(0) + 1
-    sizes = [int(size) for size in span]
-    if n_atoms**2 * math.prod(sizes) < 2**63:
-        keys = centers * n_atoms + others
-        for axis, size in enumerate(sizes):
-            keys = keys * size + (shifts[:, axis] + size // 2)
-        return keys
+def number_shifts(shifts: Tensor, n_atoms: int) -> tuple[Tensor, int]:
+    """Number shifts so that S gets a code c and -S gets n - 1 - c, in lexicographic order.
+
+    Args:
+        shifts: [n_pairs, 3], int64.
+        n_atoms: Codes must leave room for two atom indices in an int64.
+
+    Returns:
+        Codes [n_pairs], int64, and how many there are, n.
+    """
+    if len(shifts) == 0:
+        return shifts.new_zeros(0), 1
+    reach = shifts.abs().amax(0).tolist()
+    sizes = [2 * most + 1 for most in reach]
+    n_codes = math.prod(sizes)
+    if n_codes * n_atoms**2 < 2**63:
+        x, y, z = shifts.unbind(1)
+        return (x * sizes[1] + y) * sizes[2] + z + n_codes // 2, n_codes
     # Atoms many cells apart: number the shifts that occur instead of all in their range.
-    distinct, which = torch.unique(shifts, dim=0, return_inverse=True)
-    return (centers * n_atoms + others) * distinct.shape[0] + which
+    distinct, which = torch.unique(torch.cat([shifts, -shifts]), dim=0, return_inverse=True)
+    return which[: len(shifts)], len(distinct)
 
 
 def argsort(keys: Tensor) -> Tensor:

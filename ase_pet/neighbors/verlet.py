@@ -22,6 +22,7 @@ from torch import Tensor
 from ase_pet.data import Edges, System
 from ase_pet.data.graph import edge_vectors
 from ase_pet.neighbors.base import NeighborSearch
+from ase_pet.neighbors.images import transform
 from ase_pet.neighbors.search import check_cutoff, within
 
 
@@ -104,8 +105,7 @@ def closest_missed(reference: System, system: System, radius: float) -> Tensor:
     deformation = deformation.to(system.cell.device)
 
     index, n = system.system_index, system.n_systems
-    moved = torch.einsum("ax,axy->ay", reference.positions, deformation[index])
-    left = system.positions - moved
+    left = system.positions - transform(reference.positions, deformation, index)
     rows = index.unsqueeze(1).expand_as(left)
     drift = left.new_zeros(n, 3).scatter_reduce(0, rows, left, "mean", include_self=False)
     lengths = torch.linalg.vector_norm(left - drift[index], dim=1)
@@ -130,9 +130,11 @@ def _shorten(edges: Edges, system: System, cutoff: float) -> Edges:
     kept = within(vectors, cutoff).nonzero().flatten()
     place = torch.empty_like(edges.reverse)
     place[kept] = torch.arange(len(kept), device=kept.device)
-    return Edges(
-        edges.centers[kept], edges.others[kept], edges.shifts[kept], place[edges.reverse[kept]]
+    centers, others, shifts, reverse = (
+        part.index_select(0, kept)
+        for part in (edges.centers, edges.others, edges.shifts, edges.reverse)
     )
+    return Edges(centers, others, shifts, place.index_select(0, reverse))
 
 
 def _copy(system: System) -> System:
