@@ -97,12 +97,13 @@ class Lattice:
     def estimated_edges(self, cutoff: float) -> float:
         """Expected number of directed edges, atoms taken as spread evenly over their extent."""
         reach = 2 * cutoff / self.heights
-        occupied = (self.high - self.low).clamp(min=1e-3)
-        share = (reach / occupied).clamp(max=1.0)
-        images = torch.where(self.pbc & (reach > 1), reach, share)
-        sphere = torch.where((images >= 1).any(1) & self.pbc.all(1), torch.pi / 6, 1.0)
+        share = reach / (self.high - self.low).clamp(min=1e-3)
+        images = torch.where(self.pbc & (reach > 1), reach, share.clamp(max=1.0))
+        # Of a box around the sphere, along the axes where the atoms reach further than it.
+        open_axes = (images != 1.0).sum(1)
+        filled = images.new_tensor([1.0, 1.0, torch.pi / 4, torch.pi / 6])[open_axes]
         n_atoms = torch.bincount(self.system_index, minlength=self.n_systems).to(reach.dtype)
-        return float((n_atoms**2 * images.prod(1) * sphere).sum())
+        return float((n_atoms**2 * images.prod(1) * filled).sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

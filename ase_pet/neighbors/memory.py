@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -39,6 +41,23 @@ def require_memory(what: str, count: float, size: int, device: torch.device) -> 
             f"but {available / 2**30:.3g} GiB are free on {device}; check that cutoff and cell are "
             "both in Å, use a shorter cutoff, or split the structures into smaller batches"
         )
+
+
+@contextmanager
+def memory_errors(n_atoms: int, cutoff: float) -> Iterator[None]:
+    """Turn a failure to allocate into a ``NeighborError`` that says what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch raises OutOfMemoryError for CUDA, but a plain RuntimeError for the CPU.
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and (
+            "allocate memory" not in str(error)
+        ):
+            raise
+        raise NeighborError(
+            f"neighbour list: out of memory for {n_atoms} atoms and cutoff {cutoff:g} Å; use a "
+            "shorter cutoff or split the structures into smaller batches"
+        ) from error
 
 
 def available_memory(device: torch.device) -> float:

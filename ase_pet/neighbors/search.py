@@ -12,9 +12,8 @@ from torch import Tensor
 
 from ase_pet.data import Edges, System
 from ase_pet.data.graph import edge_vectors
-from ase_pet.errors import NeighborError
 from ase_pet.neighbors.images import Lattice
-from ase_pet.neighbors.memory import BYTES_PER_EDGE, require_memory
+from ase_pet.neighbors.memory import BYTES_PER_EDGE, memory_errors, require_memory
 
 
 class Pairs(NamedTuple):
@@ -55,17 +54,17 @@ class Search:
         if system.n_atoms == 0:
             return finish(system, no_pairs(system.positions.device), cutoff)
         lattice = Lattice.of(system)
-        device = system.positions.device
-        require_memory("pairs", lattice.estimated_edges(cutoff), BYTES_PER_EDGE, device)
-        try:
-            pairs = self.candidates(lattice, cutoff + lattice.rounding)
-            shifts = lattice.given_shifts(pairs.centers, pairs.others, pairs.shifts)
-            return finish(system, Pairs(pairs.centers, pairs.others, shifts), cutoff)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise NeighborError(
-                f"neighbour list: out of memory on {device} for {system.n_atoms} atoms and cutoff "
-                f"{cutoff:g} Å; use a shorter cutoff or split the structures into smaller batches"
-            ) from error
+        require_memory_for_edges(lattice, cutoff)
+        with memory_errors(system.n_atoms, cutoff):
+            i, j, shifts = self.candidates(lattice, cutoff + lattice.rounding)
+            return finish(system, Pairs(i, j, lattice.given_shifts(i, j, shifts)), cutoff)
+
+
+def require_memory_for_edges(lattice: Lattice, cutoff: float) -> None:
+    """Raise ``NeighborError`` if the neighbour list within ``cutoff`` (Å) is too large."""
+    what = f"pairs within {cutoff:g} Å of {lattice.n_atoms} atoms"
+    count = lattice.estimated_edges(cutoff)
+    require_memory(what, count, BYTES_PER_EDGE, lattice.positions.device)
 
 
 def check_cutoff(cutoff: float) -> None:
