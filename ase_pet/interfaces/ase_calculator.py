@@ -208,7 +208,7 @@ class PETCalculator(Calculator):
             UnknownSpeciesError: If an element is not among those of the model.
             NeighborError: If the structures do not fit in memory.
         """
-        if isinstance(structures, Atoms):
+        if _is_structure(structures):
             raise TypeError("structures: expected a list of Atoms, got Atoms; write [atoms]")
         structures = list(structures)
         if not structures:
@@ -251,7 +251,7 @@ def system_from_atoms(structures: Sequence[Atoms]) -> System:
     """
     systems = []
     for k, atoms in enumerate(structures):
-        if not isinstance(atoms, Atoms):
+        if not _is_structure(atoms):
             raise TypeError(f"structures: expected ase.Atoms, got {type(atoms).__name__}")
         if len(atoms) == 0:
             raise GeometryError(f"structure {k}: no atoms; add at least one")
@@ -284,6 +284,11 @@ def _ase_results(results: Results, k: int, part: slice, atoms: Atoms) -> dict[st
         virials = results.virials[part].cpu().numpy()
         found["stresses"] = full_3x3_to_voigt_6_stress(virials / volume)
     return found
+
+
+def _is_structure(given: object) -> bool:
+    """Whether it has what is read from ``Atoms``; the ``Atoms`` of ASE 4 are another class."""
+    return all(hasattr(given, name) for name in ("positions", "numbers", "cell", "pbc"))
 
 
 def _has_volume(atoms: Atoms) -> bool:

@@ -502,3 +502,18 @@ def test_system_from_atoms_shares_nothing() -> None:
     second.positions[3] = np.nan
     with pytest.raises(GeometryError, match=r"structure 1: positions.*\[3\]"):
         system_from_atoms([first, second])
+
+
+def test_atoms_of_ase_4_are_taken(calc: PETCalculator) -> None:
+    atoms4 = pytest.importorskip("ase._4.atoms", reason="this ASE has no preview of version 4")
+    adaptor = pytest.importorskip("ase._4.calculators.calculator").Version4Adaptor
+    atoms = bulk("Si")
+    atoms.rattle(0.05, seed=1)
+
+    class PET4(adaptor):
+        wrapped_class = staticmethod(lambda: calc)
+
+    found = PET4().evaluate(atoms4.Atoms.from_v3atoms(atoms), ["energy", "forces", "stress"])
+    atoms.calc = PETCalculator(calc.model)
+    assert_allclose(found.properties["forces"], atoms.get_forces(), rtol=0, atol=1e-12)
+    assert_allclose(found.properties["stress"], atoms.get_stress(), rtol=0, atol=1e-12)
