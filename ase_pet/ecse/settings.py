@@ -42,6 +42,7 @@ class SmoothSettings:
     Attributes:
         beta: Sharpness of the soft minimum, 1/Å.
         reach: Å beyond the nearest neighbour within which neighbours may make a pair.
+        reach_penalty: Å that a neighbour at the end of the reach counts farther than it is.
         window: Å by which a pair may score worse than the best before its weight is zero.
         axis_window: The same for an axis alone: the wider, the gentler the change from one to the
             other.
@@ -58,6 +59,7 @@ class SmoothSettings:
     name = "smooth"
     beta: float = 10.0
     reach: float = 1.5
+    reach_penalty: float = 3.0
     window: float = 0.4
     axis_window: float = 0.8
     first_preference: float = 0.25

@@ -4,14 +4,16 @@ Every ordered pair of edges (e, e') of an atom gets a score in Å, the lower the
 
 .. math::
     x = (1+\nu)\,\rho_e + (1-\nu)\,\rho_{e'} + \lambda c + \lambda_4 c^4,
-    \qquad \rho = r - \kappa \ln f,
+    \qquad \rho = r + \mu h^2 - \kappa \ln f,
 
-with c the squared cosine between the edges and f a factor that fades at the cutoff and for edges
-much longer than the shortest; every edge alone competes as an axis with x = 2ρ + Δ. The weight
-is smooth_step(1 + (S - x)/D), S the soft minimum of the scores of all candidates that compete: 1
-for the best, 0 for those worse by D or more. The scheme never looks at absolute distances, so it
-needs no inner cutoff, loses no precision in sparse environments, and passes from pairs to axes over
-a wide range of angles. Frames are born and die with zero weight and two continuous derivatives.
+with c the squared cosine between the edges, h how much longer than the shortest an edge is, in
+units of the reach, and f a factor that fades at the cutoff and for h near 1. (The term with h makes
+a pair lose the competition gently, long before f ends it.) Every edge alone competes as an axis
+with x = 2ρ + Δ, without the term with h. The weight is smooth_step(1 + (S - x)/D), S the soft
+minimum of the scores of all candidates that compete: 1 for the best, 0 for those worse by D or
+more. The scheme never looks at absolute distances, so it needs no inner cutoff, loses no precision
+in sparse environments, and passes from pairs to axes over a wide range of angles. Frames are born
+and die with zero weight and two continuous derivatives.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ def smooth_frames(
     near_fade = smooth_step((shortest[edge_group] - r) / settings.reach + 1.0)
 
     near = torch.nonzero(near_fade > 0)[:, 0]
-    rho = r[near] - settings.edge_penalty * (fade[near] * near_fade[near]).log()
+    excess = (r[near] - shortest[edge_group[near]]) / settings.reach
+    rho = r[near] + settings.reach_penalty * excess.square()
+    rho = rho - settings.edge_penalty * (fade[near] * near_fade[near]).log()
     e, f = ordered_pairs(centers[near], graph.n_atoms)
     nu = settings.first_preference
     pair_scores = (1.0 + nu) * rho[e] + (1.0 - nu) * rho[f]
