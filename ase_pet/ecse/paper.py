@@ -40,6 +40,7 @@ def inner_cutoffs(graph: Graph, cutoff: float, settings: PaperSettings) -> Tenso
         cutoff: Å.
         settings: Constants of the scheme.
     """
+    cutoff = min(cutoff, settings.largest_cutoff)
     u, r = directions(graph.vectors)
     e, f = ordered_pairs(graph.centers, graph.n_atoms)
     e, f = e[e < f], f[e < f]
@@ -78,7 +79,7 @@ def paper_frames(
     r_in = inner_cutoffs(graph, cutoff, settings)
     u, r = directions(graph.vectors)
     fade = bump_switch(r, r_in[graph.centers], settings.switch_width)
-    near = torch.nonzero(fade > 0)[:, 0]
+    near = torch.nonzero((fade > 0) & (r.detach() < cutoff))[:, 0]
     e, f = ordered_pairs(graph.centers[near], graph.n_atoms)
     e, f = near[e], near[f]
     s = sine2(u[e], u[f])

@@ -13,6 +13,7 @@ class PaperSettings:
     Attributes:
         beta: Sharpness of softmin and softmax of distances, 1/Å.
         beta_weights: Sharpness of the softmax of weights.
+        largest_cutoff: Å, R is the cutoff of the model or this, whichever is smaller.
         switch_width: δ_R, Å, width of radial switches.
         min_sine2: W, where the squared sine of a pair's angle begins to count.
         sine2_width: δ_W, width of that rise.
@@ -27,6 +28,7 @@ class PaperSettings:
     name = "paper"
     beta: float = 5.0
     beta_weights: float = 1.0
+    largest_cutoff: float = 10.0
     switch_width: float = 0.15
     min_sine2: float = 0.2
     sine2_width: float = 0.15
