@@ -97,13 +97,12 @@ class Lattice:
     def estimated_edges(self, cutoff: float) -> float:
         """Expected number of directed edges, atoms taken as spread evenly over their extent."""
         reach = 2 * cutoff / self.heights
-        share = reach / (self.high - self.low).clamp(min=1e-3)
-        images = torch.where(self.pbc & (reach > 1), reach, share.clamp(max=1.0))
-        # Of a box around the sphere, along the axes where the atoms reach further than it.
-        open_axes = (images != 1.0).sum(1)
-        filled = images.new_tensor([1.0, 1.0, torch.pi / 4, torch.pi / 6])[open_axes]
-        n_atoms = torch.bincount(self.system_index, minlength=self.n_systems).to(reach.dtype)
-        return float((n_atoms**2 * images.prod(1) * filled).sum())
+        many = self.pbc & (reach > 1)
+        share = torch.where(many, reach, reach / (self.high - self.low).clamp(min=1e-3))
+        box = torch.where(many, share, share.clamp(max=1.0)).prod(1)
+        sphere = torch.pi / 6 * share.prod(1)
+        n_atoms = torch.bincount(self.system_index, minlength=self.n_systems)
+        return float((n_atoms.to(box.dtype) ** 2 * torch.minimum(box, sphere)).sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
