@@ -8,6 +8,7 @@ from ase_pet.errors import CheckpointError
 from ase_pet.formats import native
 from ase_pet.formats.importers import pet_original
 from ase_pet.formats.model import Model
+from ase_pet.formats.shipped import locate, shipped_models
 from ase_pet.formats.torch_file import read_plain
 
 __all__ = ["Model", "load"]
@@ -22,7 +23,8 @@ def load(path: str | Path, *, target: int | None = None) -> Model:
     """Read a trained model in any supported format; nothing in its files is executed.
 
     Args:
-        path: A file or folder. The format is recognised by content, not by name.
+        path: A file or folder, or the name of a model that comes with the package, such as
+            ``"pet-si"``. The format is recognised by content, not by the file's name.
         target: For a model trained on several targets at once: which one, from 0.
 
     Returns:
@@ -32,9 +34,13 @@ def load(path: str | Path, *, target: int | None = None) -> Model:
         CheckpointError: If the path is missing, damaged, of an unknown format, or asks for
             something that is not supported; says what to do.
     """
-    path = Path(path)
+    path = locate(path)
     if not path.exists():
-        raise CheckpointError(f"{path}: no such file or folder; check the path")
+        names = ", ".join(shipped_models()) or "none"
+        raise CheckpointError(
+            f"{path}: no such file or folder; check the path, or give the name of a model that "
+            f"comes with the package ({names})"
+        )
     if pet_original.matches(path) and not _is_native(path):
         return pet_original.load(path, target)
     if path.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from phonopy.phonon.dos import TotalDos
 from phonopy.structure.atoms import PhonopyAtoms
 from phonopy.structure.cells import guess_primitive_matrix
 from rich.console import Console
+from seekpath.hpkot import EdgeCaseWarning
 
 from ase_pet.formats.files import write_atomically
 from ase_pet.units import THZ_IN_INVERSE_CM
@@ -119,7 +121,7 @@ class PhononRecord:
             "n_supercells": self.n_supercells,
             "seconds": self.seconds,
             "residual_force_eV_per_A": self.residual,
-            "gamma_cm-1": gamma,
+            "gamma_cm-1": gamma.tolist(),
             "acoustic_at_gamma_cm-1": float(np.sort(np.abs(gamma))[:3].max()),
             "lowest_cm-1": float(bands.min()),
             "highest_cm-1": float(bands.max()),
@@ -228,7 +230,10 @@ def band_path(
     Returns:
         q-points of each segment; whether each is connected to the next; labels.
     """
-    path = seekpath.get_path_orig_cell(primitive.totuple(), symprec=symprec)
+    # In edge cases, such as a lattice parameter at a boundary, either path is a valid one.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EdgeCaseWarning)
+        path = seekpath.get_path_orig_cell(primitive.totuple(), symprec=symprec)
     chains: list[list[str]] = []
     for start, end in path["path"]:
         if chains and chains[-1][-1] == start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ class RelaxRecord:
 
 
 def space_group(atoms: Atoms, symprec: float = 1e-5) -> str | None:
-    """International symbol and number, or ``None`` if not periodic in three directions.
+    """International symbol and number, or ``None``: not a crystal, or none that spglib can find.
 
     Args:
         atoms: The structure.
@@ -122,7 +123,10 @@ def space_group(atoms: Atoms, symprec: float = 1e-5) -> str | None:
     if not atoms.pbc.all():
         return None
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    found = spglib.get_spacegroup(cell, symprec=symprec)
+    # Where it finds none, spglib 2 warns of the exception that a later version will raise.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = spglib.get_spacegroup(cell, symprec=symprec)
     return None if found is None else str(found)
 
 

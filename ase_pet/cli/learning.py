@@ -1,0 +1,83 @@
+"""Commands that learn from data: train, evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ase_pet.cli.options import (
+    Device,
+    Dtype,
+    Ensemble,
+    Json,
+    ModelPath,
+    Symmetry,
+    Weights,
+    make_console,
+    out_option,
+    parse_symmetry,
+    show_json,
+)
+
+
+def train_model(
+    config: Annotated[Path, typer.Argument(help="Recipe, a YAML file.")],
+    resume: Annotated[
+        bool, typer.Option(help="Continue an interrupted run, or start anew.")
+    ] = True,
+) -> None:
+    """Train a model by a recipe; interrupted at any moment, the same command continues."""
+    from ase_pet.training import train
+
+    path = train(config, resume=resume)
+    make_console().print(f"{path}: written")
+
+
+def evaluate_model(
+    model: ModelPath,
+    data: Annotated[Path, typer.Argument(help="Labelled structures, extended XYZ or .xz.")],
+    out: Annotated[Path, out_option("evaluation")] = Path("evaluation"),
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only frames with this in their info, like split=test."),
+    ] = None,
+    symmetry: Symmetry = "O3",
+    ensemble: Ensemble = "auto",
+    weights: Weights = "smooth",
+    device: Device = "auto",
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Errors on labelled structures, bare and symmetrised: tables, JSON and a parity plot."""
+    from rich.console import Console
+
+    from ase_pet.training import evaluate
+    from ase_pet.training.report import Report
+
+    errors = evaluate(
+        model,
+        data,
+        out,
+        symmetry=parse_symmetry(symmetry),
+        ensemble=ensemble,
+        weights=weights,
+        where=dict(_parse_condition(text) for text in where or []),
+        device=device,
+        dtype=dtype,
+        report=Report(Console(quiet=True)) if json else Report(),
+    )
+    if json:
+        show_json(errors)
+
+
+def _parse_condition(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"--where: expected NAME=VALUE like split=test, got {text!r}")
+    return name, value
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"train": train_model, "evaluate": evaluate_model}

@@ -1,0 +1,66 @@
+"""Commands put together; any failure becomes one sentence on stderr and a non-zero exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ase_pet import __version__
+from ase_pet.cli import learning, models, simulation
+
+
+class Commands(TyperGroup):
+    """A group whose commands fail with a sentence instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            # Exits and errors of usage carry their exit code; typer shows them itself.
+            wanted = hasattr(error, "exit_code") or isinstance(error, typer.Abort)
+            if wanted or ctx.params.get("debug"):
+                raise
+            print(f"error: {_sentence(error)}", file=sys.stderr)  # noqa: T201
+            raise typer.Exit(1) from error
+
+
+def _sentence(error: Exception) -> str:
+    """The message on one line; the class as well where the message was not written for a user."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ValueError | RuntimeError | OSError | ImportError | ArithmeticError):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text} (`ase-pet --debug ...` shows where)"
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"ase-pet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Exactly equivariant machine-learned potentials: simulate, check, train."""
+
+
+for _module in (simulation, models, learning):
+    for _name, _command in _module.COMMANDS.items():
+        app.command(_name)(_command)

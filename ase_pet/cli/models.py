@@ -1,0 +1,202 @@
+"""Commands about checkpoints: check, info, convert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ase_pet.cli.options import (
+    Device,
+    Ensemble,
+    Json,
+    ModelPath,
+    Symmetry,
+    Weights,
+    make_console,
+    parse_symmetry,
+    read_structures,
+    show,
+    show_json,
+)
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from ase_pet.formats import Model
+
+
+def show_info(model: ModelPath, json: Json = False) -> None:
+    """What is known of a checkpoint: elements, size, training data, accuracy, licence."""
+    from ase_pet import load
+    from ase_pet.potentials.species import symbols
+
+    found = load(model)
+    n_parameters = sum(p.numel() for p in found.potential.parameters())
+    rows = {
+        "path": found.path,
+        "sha256": found.sha256,
+        "architecture": found.architecture,
+        "elements": symbols(found.species),
+        "cutoff": f"{found.cutoff:g} Å",
+        "message-passing layers": found.n_layers,
+        "parameters": n_parameters,
+        "dtype": found.dtype,
+        "self-test": "yes" if found.self_test else "no",
+        **{name: value for name, value in found.metadata.items() if value is not None},
+    }
+    show(rows, model, as_json=json)
+
+
+def check_model(
+    model: ModelPath,
+    structure: Annotated[
+        Path | None, typer.Option(help="Check on this structure. [default: the self-test's]")
+    ] = None,
+    n_rotations: Annotated[int, typer.Option(help="Random rotations and reflections.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    symmetry: Symmetry = "O3",
+    ensemble: Ensemble = "auto",
+    weights: Weights = "smooth",
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Replay the self-test; measure equivariance, and forces and stress against differences.
+
+    All in double precision; exit code 1 if a deviation is beyond its tolerance.
+    """
+    from ase_pet import PETCalculator, load
+    from ase_pet.testing.tolerances import FLOAT64
+    from ase_pet.workflows import checks
+    from ase_pet.workflows.progress import Progress
+
+    found = load(model)
+    atoms = _structure(found, structure)
+    options: dict[str, Any] = {
+        "ensemble": ensemble,
+        "weights": weights,
+        "device": device,
+        "dtype": "float64",
+    }
+    calculators = {
+        "bare": PETCalculator(found, symmetry=None, **options),
+        "symmetrized": PETCalculator(found, symmetry=parse_symmetry(symmetry), **options),
+    }
+    reflections = parse_symmetry(symmetry) != "SO(3)"
+    rows: list[dict[str, Any]] = []
+
+    def note(check: str, errors: checks.Deviations, contract: str | None) -> None:
+        """Without a contract there is no verdict."""
+        tolerance = None if contract is None else FLOAT64[contract]
+        passed = None if tolerance is None else errors.within(tolerance)
+        rows.append({"check": check, **asdict(errors), "tolerance": tolerance, "passed": passed})
+
+    for part, errors in checks.replay_self_test(found, device).items():
+        note(f"self-test, {part}", errors, "rotation")
+    with Progress(None if json else make_console(), "checks", 2 * len(calculators)) as progress:
+        for name, calculator in calculators.items():
+            errors = checks.rotation_errors(
+                calculator, atoms, n_rotations=n_rotations, reflections=reflections, seed=seed
+            )
+            exact = calculator.parameters["symmetry"] is not None
+            note(f"rotations, {name}", errors, "rotation" if exact else None)
+            progress.advance(f"rotations, {name}")
+        for name, calculator in calculators.items():
+            errors = checks.derivative_errors(calculator, atoms, seed=seed)
+            note(f"derivatives, {name}", errors, "forces")
+            progress.advance(f"derivatives, {name}")
+    title = f"{model}: {atoms.get_chemical_formula()}, largest relative deviations"
+    _show_checks(title, rows, as_json=json)
+    failed = [row["check"] for row in rows if row["passed"] is False]
+    if failed:
+        raise RuntimeError(f"{model}: beyond tolerance: {'; '.join(failed)}")
+
+
+def convert_model(
+    source: ModelPath,
+    destination: Annotated[Path, typer.Argument(help="Checkpoint to write.")],
+    target: Annotated[
+        int | None, typer.Option(help="Which target of a model with several, from 0.")
+    ] = None,
+    note: Annotated[
+        list[str] | None,
+        typer.Option(help="Metadata, like licence=MIT or citation='...'; may be repeated."),
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace the destination if it exists.")] = False,
+) -> None:
+    """Import a model of another format as an ase_pet checkpoint, with a self-test."""
+    from ase_pet.formats import load, native
+    from ase_pet.training.result import record_self_test
+
+    if destination.exists() and not force:
+        raise ValueError(f"{destination}: exists; give another name or --force")
+    model = load(source, target=target)
+    metadata = {**model.metadata, **dict(_parse_note(text) for text in note or [])}
+    self_test = model.self_test or record_self_test(
+        model.potential, _molecule(model), rotations=str(metadata.get("rotations"))
+    )
+    native.save(replace(model, metadata=metadata, self_test=self_test), destination)
+    make_console().print(f"{destination}: written, from {source}")
+
+
+def _parse_note(text: str) -> tuple[str, str]:
+    from ase_pet.formats.native import METADATA
+
+    name, equals, value = text.partition("=")
+    if not equals or name not in METADATA:
+        raise ValueError(
+            f"--note: expected NAME=TEXT with a name of {', '.join(METADATA)}, got {text!r}"
+        )
+    return name, value
+
+
+def _structure(model: Model, path: Path | None) -> Atoms:
+    """What to check a model on: a given file, its self-test, or a molecule."""
+    if path is not None:
+        return read_structures(path, "-1")[0]
+    if model.self_test is None:
+        return _molecule(model)
+    from ase import Atoms
+
+    found = model.self_test["structure"]
+    return Atoms(
+        found["numbers"].numpy(),
+        found["positions"].numpy(),
+        cell=found["cell"].numpy(),
+        pbc=found["pbc"].numpy(),
+    )
+
+
+def _molecule(model: Model) -> Atoms:
+    """A distorted molecule in a cell, so that it has a stress; cheap for any model."""
+    from ase_pet.testing.structures import structures
+
+    molecule = structures(model.species)["molecule"]
+    molecule.center(vacuum=0.5 * model.cutoff)
+    molecule.pbc = True
+    return molecule
+
+
+def _show_checks(title: str, rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        return show_json(rows)
+    table = Table(title=title)
+    for column in ("", "energy", "forces", "virial", "at most", ""):
+        table.add_column(column, justify="right" if column else "left", no_wrap=not column)
+    verdicts = {True: "passed", False: "FAILED", None: ""}
+    for row in rows:
+        numbers = (row.get(n) for n in ("energy", "forces", "virial", "tolerance"))
+        cells = ("-" if x is None else f"{x:.1e}" for x in numbers)
+        table.add_row(row["check"], *cells, verdicts[row["passed"]])
+    return make_console().print(table)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "check": check_model,
+    "info": show_info,
+    "convert": convert_model,
+}

@@ -1,0 +1,172 @@
+"""What several commands have in common: the calculator's options, reading, and tables."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from ase_pet import PETCalculator
+
+SYMMETRIES = {"o(3)": "O(3)", "o3": "O(3)", "so(3)": "SO(3)", "so3": "SO(3)", "none": None}
+
+ModelPath = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Checkpoint, or the name of a shipped model.")
+]
+StructurePath = Annotated[
+    Path, typer.Argument(metavar="STRUCTURE", help="File in any format that ASE reads.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Symmetry = Annotated[str, typer.Option(help="O3, SO3, or none for the bare model.")]
+Ensemble = Annotated[str, typer.Option(help="auto, local or global.")]
+Weights = Annotated[str, typer.Option(help="smooth or paper.")]
+Dtype = Annotated[str | None, typer.Option(help="float32 or float64. [default: the checkpoint's]")]
+
+
+def out_option(folder: str) -> Any:
+    """Option for the folder of a command's files."""
+    return typer.Option("--out", "-o", help=f"Folder for the files. [default: {folder}]")
+
+
+def _calculator(
+    model: ModelPath,
+    *,
+    device: Device = "auto",
+    dtype: Dtype = None,
+    symmetry: Symmetry = "O3",
+    ensemble: Ensemble = "auto",
+    weights: Weights = "smooth",
+    neighbors: Annotated[
+        str, typer.Option(help="auto, torch_cluster, vesin, cell_list or brute_force.")
+    ] = "auto",
+    skin: Annotated[float, typer.Option(help="Of neighbour lists, in Å.")] = 0.5,
+    memory_budget: Annotated[str, typer.Option(help="Like 500MB or 2GB.")] = "2GB",
+) -> PETCalculator:
+    from ase_pet import PETCalculator
+
+    return PETCalculator(
+        model,
+        device=device,
+        dtype=dtype,
+        symmetry=parse_symmetry(symmetry),
+        ensemble=ensemble,
+        weights=weights,
+        neighbors=neighbors,
+        skin=skin,
+        memory_budget=memory_budget,
+    )
+
+
+def takes_calculator(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument MODEL and all options of the calculator.
+
+    Args:
+        command: Its first parameter ``calculator`` receives the calculator.
+    """
+    template = inspect.signature(_calculator).parameters
+    own = list(inspect.signature(command).parameters.values())[1:]
+    model, *options = template.values()
+
+    @wraps(command)
+    def with_model(**given: Any) -> None:
+        calculator = _calculator(**{name: given.pop(name) for name in template})
+        command(calculator, **given)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [p.replace(kind=keyword) for p in (model, *own, *options)]
+    with_model.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    hints = {
+        **get_type_hints(_calculator, {**globals(), "PETCalculator": Any}, include_extras=True),
+        **get_type_hints(command, {**command.__globals__, "PETCalculator": Any}, None, True),
+    }
+    with_model.__annotations__ = {p.name: hints[p.name] for p in parameters}
+    del with_model.__wrapped__
+    return with_model
+
+
+def parse_symmetry(text: str) -> str | None:
+    """Symmetry from what was typed; parentheses, which shells dislike, are not needed.
+
+    Raises:
+        ValueError: If it is unknown.
+    """
+    if text.lower() not in SYMMETRIES:
+        raise ValueError(f"--symmetry: expected O3, SO3 or none, got {text!r}")
+    return SYMMETRIES[text.lower()]
+
+
+def read_structures(path: Path, index: str = ":") -> list[Atoms]:
+    """Structures of a file, without the results that it may hold.
+
+    Args:
+        path: In any format that ASE reads.
+        index: Which, as ASE writes it.
+
+    Raises:
+        ValueError: If the file cannot be read or holds no structure.
+    """
+    import ase.io
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        found = ase.io.read(path, index)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: ASE cannot read it as a structure: {reason}") from error
+    structures = found if isinstance(found, list) else [found]
+    if not structures:
+        raise ValueError(f"{path}: no structure in it for index {index!r}")
+    for atoms in structures:
+        atoms.calc = None
+    return structures
+
+
+def make_console() -> Console:
+    """Console on standard output; a progress bar appears only if that is a terminal."""
+    return Console(highlight=False)
+
+
+def show(rows: Mapping[str, Any], title: str, *, as_json: bool) -> None:
+    """Print named values, as a table of two columns or as JSON."""
+    if as_json:
+        return show_json(rows)
+    table = Table(title=title, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name.replace("_", " "), readable(value))
+    make_console().print(table)
+    return None
+
+
+def show_json(content: Any) -> None:
+    """Print JSON on standard output."""
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=_plain))
+
+
+def readable(value: Any) -> str:
+    """A value as a person reads it."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {readable(part)}" for name, part in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(readable, value))
+    return "-" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, everything else as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

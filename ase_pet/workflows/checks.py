@@ -1,0 +1,127 @@
+"""Is a model what it should be: equivariant, and its forces and stress true derivatives?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from scipy.spatial.transform import Rotation
+
+from ase_pet.engine import Engine
+from ase_pet.formats import Model
+from ase_pet.formats.self_test import deviations, structure_of
+from ase_pet.interfaces.ase_calculator import PETCalculator
+from ase_pet.testing.contracts import check_forces, check_virial, transformed
+from ase_pet.testing.evaluators import calculator_evaluator
+
+#: Contracts are measured here, and judged by who shows them.
+_UNLIMITED = {"forces": np.inf, "virial": np.inf}
+
+
+@dataclass(frozen=True, slots=True)
+class Deviations:
+    """Largest deviations over all trials, relative to the size of what is compared, at least 1.
+
+    Attributes:
+        energy: Of the energy (eV); ``None`` where it is not compared.
+        forces: Of a component (eV/Å).
+        virial: Of a component (eV), which is stress times volume; ``None`` without a volume.
+    """
+
+    energy: float | None
+    forces: float
+    virial: float | None
+
+    def within(self, tolerance: float) -> bool:
+        """Whether all are at most ``tolerance``; NaN never is."""
+        given = (x for x in (self.energy, self.forces, self.virial) if x is not None)
+        return all(x <= tolerance for x in given)
+
+
+def rotation_errors(
+    calculator: PETCalculator,
+    atoms: Atoms,
+    *,
+    n_rotations: int = 10,
+    reflections: bool = True,
+    seed: int = 0,
+) -> Deviations:
+    """How far results of rotated structures are from the rotated results.
+
+    Args:
+        calculator: The model.
+        atoms: Structure, unchanged.
+        n_rotations: How many random rotations.
+        reflections: Whether every other one is followed by an inversion.
+        seed: Of the rotations.
+    """
+    turns = Rotation.random(n_rotations, random_state=seed).as_matrix()
+    if reflections:
+        turns[1::2] *= -1.0
+    ask = calculator_evaluator(calculator)
+    first, *others = ask([atoms, *(transformed(atoms, turn) for turn in turns)])
+    virial = None
+    if first.virial is not None:
+        expected = [turn @ first.virial @ turn.T for turn in turns]
+        virial = _largest([other.virial for other in others], expected)
+    return Deviations(
+        _largest([other.energy for other in others], [first.energy] * n_rotations),
+        _largest([other.forces for other in others], [first.forces @ turn.T for turn in turns]),
+        virial,
+    )
+
+
+def derivative_errors(calculator: PETCalculator, atoms: Atoms, *, seed: int = 0) -> Deviations:
+    """How far forces and virial are from fourth-order differences of the energy.
+
+    Args:
+        calculator: The model, in double precision.
+        atoms: Structure, unchanged.
+        seed: Of the random displacements and strains.
+    """
+    ask = calculator_evaluator(calculator)
+    forces = check_forces(ask, atoms, _UNLIMITED, seed=seed)
+    has_virial = atoms.cell.rank == 3
+    virial = check_virial(ask, atoms, _UNLIMITED, seed=seed) if has_virial else None
+    return Deviations(None, forces, virial)
+
+
+def replay_self_test(model: Model, device: str = "auto") -> dict[str, Deviations]:
+    """Evaluate the structure that a checkpoint carries and compare with what it records.
+
+    Args:
+        model: A loaded checkpoint.
+        device: Where to evaluate, in double precision.
+
+    Returns:
+        Deviations of the "bare" and the "symmetrized" model; empty without a self-test.
+    """
+    if model.self_test is None:
+        return {}
+    recorded = model.self_test["symmetrized"]
+    settings = {name: recorded[name] for name in ("symmetry", "ensemble", "weights")}
+    system = structure_of(model.self_test)
+    volume = float(system.volumes[0])
+    bare = Engine(model.potential, device=device, symmetry=None)
+    symmetrized = Engine(model.potential, device=device, **settings)
+    found = {}
+    for part, far in deviations(model.self_test, bare(system), symmetrized(system)).items():
+        then = model.self_test[part]
+        found[part] = Deviations(
+            far["energy"] / _size(then["energy"]),
+            far["forces"] / _size(then["forces"]),
+            far["stress"] * volume / _size(then["stress"] * volume) if "stress" in far else None,
+        )
+    return found
+
+
+def _largest(ours: Sequence[Any], expected: Sequence[Any]) -> float:
+    pairs = zip(ours, expected, strict=True)
+    return max(float(np.abs(np.subtract(a, b)).max()) / _size(b) for a, b in pairs)
+
+
+def _size(values: Any) -> float:
+    return max(1.0, float(np.abs(np.asarray(values)).max()))
