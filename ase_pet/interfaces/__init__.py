@@ -1,0 +1,1 @@
+"""One host program a file: how ase_pet is called from outside."""
