@@ -161,6 +161,10 @@ class TrainConfig(_Section):
         rotations: ``structure`` rotates each structure at random; ``atom`` each atom's
             environment on its own (one message-passing layer only), which makes the energies of
             atoms, not only their sum, nearly invariant; ``none`` leaves orientations as they are.
+        frames: With ``rotations: atom``, the share of steps in which each atom is seen in a
+            coordinate system made by two of its neighbours, as in ECSE, instead of at random.
+            Short runs need it: under random rotations alone a network first learns to ignore
+            all but distances, and is long in finding angles.
         reflections: Whether random rotations are improper half the time.
         epochs: Passes over the training frames.
         max_time: Seconds of training after which the run ends; the cosine ends with it. A run
@@ -175,6 +179,7 @@ class TrainConfig(_Section):
     provenance: ProvenanceConfig
     model: dict[str, Any]
     rotations: Literal["structure", "atom", "none"] = "structure"
+    frames: float = Field(default=0.0, ge=0, le=1)
     reflections: bool = True
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -207,6 +212,12 @@ class TrainConfig(_Section):
                 f"rotated atoms mean nothing), got {self.hypers.n_message_layers}; "
                 "use rotations: structure"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _frames_belong_to_atoms(self) -> TrainConfig:
+        if self.frames and self.rotations != "atom":
+            raise ValueError(f"frames: needs rotations: atom, got rotations: {self.rotations}")
         return self
 
     @property

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ase_pet.formats import native
+from ase_pet.potentials.base import Potential
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET
 from ase_pet.potentials.total import Total
@@ -32,11 +33,11 @@ from ase_pet.training.loss import ErrorSums, compute_loss, predict
 from ase_pet.training.optimization import MovingAverage, Schedule, make_optimizer
 from ase_pet.training.report import Report, write_history
 from ase_pet.training.result import describe, make_model
-from ase_pet.training.rotations import rotate_randomly
+from ase_pet.training.rotations import draw_frames, orient_randomly
 from ase_pet.training.state import load_state, run_fingerprint, save_state
 
 #: Random streams that must not repeat one another.
-_SPLIT, _SHUFFLE, _ROTATE = 0, 1, 2
+_SPLIT, _SHUFFLE, _ROTATE, _VALIDATE = 0, 1, 2, 3
 
 
 def train(config_path: Path, *, resume: bool = True) -> Path:
@@ -147,12 +148,13 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         generator = _generator(config.seed, _ROTATE, self.epoch, k)
-        potential = rotate_randomly(
+        potential = orient_randomly(
             self.potential,
             batch.graph,
             config.rotations,
             generator,
             reflections=config.reflections,
+            frames=config.frames,
         )
         prediction = predict(potential, batch, create_graph=True)
         loss = compute_loss(prediction, batch, config.loss, progress)
@@ -184,7 +186,12 @@ class Trainer:
         with self.average.applied():
             for indices in groups:
                 batch = collate([samples[i] for i in indices], self.device)
-                prediction = predict(self.potential, batch)
+                # Judged in coordinate systems, always the same, if trained in them.
+                potential: Potential = self.potential
+                if config.frames:
+                    drawn = _generator(config.seed, _VALIDATE, indices[0])
+                    potential = draw_frames(potential, batch.graph, drawn, reflections=True)
+                prediction = predict(potential, batch)
                 total += float(compute_loss(prediction, batch, config.loss)) * len(indices)
                 sums.add_batch(prediction, batch)
         return {"loss": total / len(samples), **sums.summary()}

@@ -6,9 +6,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from ase_pet.data import Graph
 from ase_pet.potentials.base import Potential
+
+#: Å; how much farther a neighbour must be to be chosen e times less often.
+_REACH = 0.3
+#: Squares of sines below this are in line.
+_IN_LINE = 0.02
 
 
 def random_rotations(n: int, generator: torch.Generator, *, reflections: bool) -> Tensor:
@@ -66,15 +72,110 @@ class Rotated:
         return self.potential(graph.with_vectors(vectors))
 
 
-def rotate_randomly(
+class Framed:
+    r"""A potential that sees each atom's environment in a coordinate system made by neighbours.
+
+    .. math:: R = D\,[\hat u_e;\ \hat n;\ \hat u_e\times\hat n],
+        \quad \hat n = \hat u_e\times\hat u_{e'}/|\hat u_e\times\hat u_{e'}|
+
+    with two edges e, e' of the atom and signs D. These are the coordinate systems in which ECSE
+    evaluates a backbone, and in them coordinates are invariants: angles are learned at once,
+    while under uniformly random rotations a network first learns to ignore all but distances.
+    The rotation moves with the neighbours, and gradients include that.
+
+    Args:
+        potential: What to evaluate.
+        first: [n_atoms], edge e of each atom; -1 for an atom without neighbours.
+        second: [n_atoms], edge e'; -1 where all neighbours are in line with e.
+        fallback: [n_atoms, 3, 3], rotations that stand in for a missing edge.
+        signs: [n_atoms, 3, 1], each 1 or -1.
+    """
+
+    def __init__(
+        self, potential: Potential, first: Tensor, second: Tensor, fallback: Tensor, signs: Tensor
+    ) -> None:
+        self.potential = potential
+        self.first, self.second = first, second
+        self.fallback, self.signs = fallback, signs
+        self.cutoff = potential.cutoff
+        self.n_layers = potential.n_layers
+
+    def frames(self, vectors: Tensor) -> Tensor:
+        """Coordinate systems [n_atoms, 3, 3] for edge vectors [n_edges, 3], Å."""
+        if not len(vectors):
+            return self.fallback
+        a, b = vectors[self.first.clamp(min=0)], vectors[self.second.clamp(min=0)]
+        u = normalize(torch.where(self.first[:, None] >= 0, a, self.fallback[:, 0]), dim=1)
+        b = torch.where(self.second[:, None] >= 0, b, self.fallback[:, 1])
+        n = normalize(torch.linalg.cross(u, b), dim=1)
+        return self.signs * torch.stack([u, n, torch.linalg.cross(u, n)], 1)
+
+    def __call__(self, graph: Graph) -> Tensor:
+        """Return energies [n_atoms], eV."""
+        frames = self.frames(graph.vectors)[graph.centers]
+        vectors = torch.einsum("exy,ey->ex", frames, graph.vectors)
+        return self.potential(graph.with_vectors(vectors))
+
+
+def draw_frames(
+    potential: Potential, graph: Graph, generator: torch.Generator, *, reflections: bool
+) -> Framed:
+    r"""Draw a coordinate system for each atom from its near neighbours.
+
+    The first edge has probability :math:`\propto e^{-r/\tau}`, τ = 0.3 Å, the second
+    :math:`\propto s\,e^{-r/\tau}` with :math:`s = |\hat u_e\times\hat u_{e'}|^2`.
+
+    Args:
+        potential: What to evaluate in these coordinate systems.
+        graph: Structures.
+        generator: Source of randomness, on the CPU.
+        reflections: Whether half of the coordinate systems are left-handed.
+    """
+    vectors, centers = graph.vectors.detach(), graph.centers
+    n_atoms, device = graph.n_atoms, graph.vectors.device
+    r = vectors.norm(dim=1)
+
+    def pick(log_weights: Tensor) -> Tensor:
+        # The largest of log weight + Gumbel noise is a draw with these weights.
+        noise = torch.rand(len(r), generator=generator, dtype=torch.float64).to(device)
+        score = log_weights - (-noise.log()).log()
+        best = score.new_full((n_atoms,), -torch.inf).scatter_reduce(0, centers, score, "amax")
+        chosen = torch.nonzero((score == best[centers]) & (score > -torch.inf))[:, 0]
+        return torch.full_like(graph.numbers, -1).index_put((centers[chosen],), chosen)
+
+    first = pick(-r / _REACH)
+    u = normalize(vectors, dim=1)
+    s = torch.linalg.cross(u, u[first[centers].clamp(min=0)]).square().sum(1)
+    second = pick(torch.where(s > _IN_LINE, s, 0.0).log() - r / _REACH)
+    fallback = random_rotations(n_atoms, generator, reflections=False).to(device)
+    signs = 1.0 - 2.0 * torch.randint(0, 2, (n_atoms, 3, 1), generator=generator).to(device)
+    if not reflections:
+        signs[:, 2] = signs[:, 0] * signs[:, 1]
+    return Framed(potential, first, second, fallback, signs)
+
+
+def orient_randomly(
     potential: Potential,
     graph: Graph,
     kind: Literal["structure", "atom", "none"],
     generator: torch.Generator,
     *,
     reflections: bool,
+    frames: float = 0.0,
 ) -> Potential:
-    """Wrap a potential in new random orientations for the structures or atoms of a graph."""
+    """Wrap a potential in new random orientations for the structures or atoms of a graph.
+
+    Args:
+        potential: What to evaluate.
+        graph: Structures.
+        kind: Whether a structure or each atom has an orientation of its own, or none.
+        generator: Source of randomness, on the CPU.
+        reflections: Whether half of the orientations are improper.
+        frames: Probability that the orientations of all atoms are coordinate systems of their
+            neighbours, see :class:`Framed`.
+    """
+    if frames and float(torch.rand(1, generator=generator)) < frames:
+        return draw_frames(potential, graph, generator, reflections=reflections)
     if kind == "none":
         return potential
     n = graph.n_atoms if kind == "atom" else graph.n_systems

@@ -42,6 +42,14 @@ def test_atom_rotations_need_one_message_layer(recipe, write_recipe):
     assert read_config(write_recipe(recipe)).hypers.n_message_layers == 2
 
 
+def test_frames_belong_to_atom_rotations(recipe, write_recipe):
+    recipe["frames"] = 0.5
+    assert read_config(write_recipe(recipe)).frames == 0.5
+    recipe["rotations"] = "structure"
+    with pytest.raises(ValueError, match="frames: needs rotations: atom"):
+        read_config(write_recipe(recipe))
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1])
 def test_validation_fraction_lies_between_zero_and_one(recipe, write_recipe, fraction):
     recipe["data"]["validation"] = fraction
