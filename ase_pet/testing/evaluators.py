@@ -1,0 +1,103 @@
+"""One way to ask potentials and calculators the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from ase_pet.data import Graph, Results
+from ase_pet.derivatives import evaluate, results
+from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.neighbors import make_search
+from ase_pet.potentials.base import Potential
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What a model says of one structure.
+
+    Attributes:
+        energy: eV.
+        energies: [n_atoms], eV, or ``None`` if the model has none.
+        forces: [n_atoms, 3], eV/Å.
+        virial: [3, 3], eV, dE/dε, or ``None`` if the model or the structure has none.
+    """
+
+    energy: float
+    energies: np.ndarray | None
+    forces: np.ndarray
+    virial: np.ndarray | None
+
+
+#: From structures to what a model says of each.
+Evaluator = Callable[[Sequence[Atoms]], list[Evaluation]]
+
+
+def graph_of(structures: Sequence[Atoms], cutoff: float) -> Graph:
+    """Graph of a batch of structures.
+
+    Args:
+        structures: At least one.
+        cutoff: Å.
+    """
+    system = system_from_atoms(structures)
+    return Graph.build(system, make_search()(system, cutoff))
+
+
+def potential_evaluator(potential: Potential) -> Evaluator:
+    """Ask a potential, with forces and virial by :mod:`ase_pet.derivatives`.
+
+    Args:
+        potential: On the CPU; all structures are evaluated in one call.
+    """
+
+    def ask(structures: Sequence[Atoms]) -> list[Evaluation]:
+        graph = graph_of(structures, potential.cutoff)
+        return split(results(*evaluate(potential, graph), graph), structures)
+
+    return ask
+
+
+def calculator_evaluator(calculator: Calculator) -> Evaluator:
+    """Ask an ASE calculator, one structure after the other.
+
+    Args:
+        calculator: With energy and forces; stress and energies are asked for where implemented.
+    """
+
+    def ask_one(atoms: Atoms) -> Evaluation:
+        copied = atoms.copy()
+        copied.calc = calculator
+        implemented = calculator.implemented_properties
+        virial = None
+        if "stress" in implemented and atoms.cell.rank == 3:
+            stress = voigt_6_to_full_3x3_stress(copied.get_stress())
+            virial = stress * copied.get_volume()
+        energies = copied.get_potential_energies() if "energies" in implemented else None
+        return Evaluation(
+            float(copied.get_potential_energy()), energies, copied.get_forces(), virial
+        )
+
+    return lambda structures: [ask_one(atoms) for atoms in structures]
+
+
+def split(batch: Results, structures: Sequence[Atoms]) -> list[Evaluation]:
+    """Results of a batch, structure by structure."""
+    found, start = [], 0
+    for k, atoms in enumerate(structures):
+        part = slice(start, start + len(atoms))
+        start += len(atoms)
+        found.append(
+            Evaluation(
+                float(batch.energy[k]),
+                batch.energies[part].cpu().numpy(),
+                batch.forces[part].cpu().numpy(),
+                batch.virial[k].cpu().numpy(),
+            )
+        )
+    return found

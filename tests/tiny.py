@@ -1,0 +1,44 @@
+"""Small random models, quick enough to be asked hundreds of times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ase_pet.data import Graph
+from ase_pet.potentials.pet import PET, PETHypers
+
+SPECIES = (1, 6, 8)
+
+
+def tiny_pet(n_layers: int = 1, *, seed: int = 0, cutoff: float = 2.6, **hypers: Any) -> PET:
+    """A random PET in float64 with weights large enough that every option matters."""
+    sizes = {"d_model": 8, "n_heads": 2, "d_feedforward": 8, "head_width": 8}
+    sizes |= {"n_attention_layers": 1, "n_message_layers": n_layers}
+    torch.manual_seed(seed)
+    pet = PET(PETHypers(cutoff=cutoff, **{**sizes, **hypers}), SPECIES).double()
+    with torch.no_grad():
+        for parameter in pet.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(1.7)
+    return pet.eval().requires_grad_(False)
+
+
+class Pairwise:
+    """An equivariant potential: a sum over pairs that ends smoothly at the cutoff."""
+
+    n_layers = 1
+    species = SPECIES
+
+    def __init__(self, cutoff: float = 2.6) -> None:
+        self.cutoff = cutoff
+
+    def memory(self, n_atoms: int, n_neighbors: int) -> int:
+        return n_atoms * n_neighbors
+
+    def __call__(self, graph: Graph) -> Tensor:
+        r = graph.vectors.square().sum(1).sqrt()
+        pair = (1.0 - r / self.cutoff).clamp_min(0.0) ** 4 * graph.numbers[graph.others].sqrt()
+        return graph.vectors.new_zeros(graph.n_atoms).index_add(0, graph.centers, pair)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ase_pet.data import System
+from ase_pet.errors import GeometryError
+
+
+def two_atoms(**changes: torch.Tensor) -> System:
+    values = {
+        "positions": torch.tensor([[0.0, 0.0, 0.0], [9.0, -4.0, 0.5]], dtype=torch.float64),
+        "numbers": torch.tensor([6, 1]),
+        "cell": 3.0 * torch.eye(3, dtype=torch.float64)[None],
+        "pbc": torch.tensor([[True, True, False]]),
+        "system_index": torch.zeros(2, dtype=torch.int64),
+    }
+    return System(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("positions", torch.zeros(2, 2, dtype=torch.float64), r"positions: .*\[2, 3\].*\[2, 2\]"),
+        ("positions", torch.zeros(2, 3), "positions: expected dtype torch.float64"),
+        ("numbers", torch.zeros(3, dtype=torch.int64), "numbers: expected shape"),
+        ("numbers", torch.zeros(2, dtype=torch.int32), "numbers: expected dtype torch.int64"),
+        ("cell", torch.zeros(3, 3, dtype=torch.float64), r"cell: expected shape \[n, 3, 3\]"),
+        ("pbc", torch.ones(1, 3), "pbc: expected dtype torch.bool"),
+        ("pbc", torch.ones(2, 3, dtype=torch.bool), r"pbc: expected shape \[1, 3\]"),
+        ("system_index", torch.tensor([1, 0]), "system_index: expected sorted"),
+        ("system_index", torch.tensor([0, 1]), "system_index: .* from 0 to 0"),
+        ("system_index", torch.tensor([-1, 0]), "system_index: expected sorted"),
+    ],
+)
+def test_wrong_arguments_are_named(name: str, value: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        two_atoms(**{name: value})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_positions_and_cell_must_be_finite(bad: float) -> None:
+    positions = two_atoms().positions.clone()
+    positions[1, 2] = bad
+    with pytest.raises(GeometryError, match=r"positions: not finite.*indices \[1\]"):
+        two_atoms(positions=positions)
+    cell = two_atoms().cell.clone()
+    cell[0, 2, 2] = bad
+    with pytest.raises(GeometryError, match="cell: not finite"):
+        two_atoms(cell=cell)
+
+
+@pytest.mark.parametrize("rows", [[1, 1, 0], [2, 0, 0], [0, 0, 0]])
+def test_a_periodic_cell_needs_independent_vectors(rows: list[int]) -> None:
+    vectors = torch.stack([k * torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64) for k in rows])
+    with pytest.raises(GeometryError, match="cell: the periodic lattice vectors of structure 0"):
+        two_atoms(cell=vectors[None])
+
+
+def test_vectors_of_axes_that_are_not_periodic_do_not_matter() -> None:
+    cell = torch.zeros(1, 3, 3, dtype=torch.float64)
+    cell[0, 1] = torch.tensor([0.0, 2.0, 1.0])
+    system = two_atoms(cell=cell, pbc=torch.tensor([[False, True, False]]))
+    assert float(system.volumes) == 0.0
+    assert two_atoms(cell=0 * cell, pbc=torch.zeros(1, 3, dtype=torch.bool)).n_systems == 1
+
+
+def test_a_very_thin_cell_is_a_cell() -> None:
+    cell = torch.diag(torch.tensor([1e3, 1e3, 1e-3], dtype=torch.float64))[None]
+    assert float(two_atoms(cell=cell).volumes) == pytest.approx(1e3)
+
+
+def test_volumes_of_left_handed_cells_are_positive() -> None:
+    system = two_atoms(cell=-2.0 * torch.eye(3, dtype=torch.float64)[None])
+    assert float(system.volumes) == pytest.approx(8.0)
+
+
+def test_cat_numbers_the_structures_in_order() -> None:
+    one, two = two_atoms(), two_atoms(pbc=torch.tensor([[False, False, False]]))
+    empty = System(
+        one.positions[:0],
+        one.numbers[:0],
+        one.cell,
+        one.pbc,
+        one.system_index[:0],
+    )
+    joined = System.cat([one, empty, two, System.cat([one, two])])
+    assert joined.system_index.tolist() == [0, 0, 2, 2, 3, 3, 4, 4]
+    assert joined.n_systems == 5
+    assert joined.n_atoms == 8
+    assert joined.pbc[:, 0].tolist() == [True, True, False, True, False]
+    with pytest.raises(ValueError, match="at least one System"):
+        System.cat([])
+
+
+def test_a_system_cannot_be_changed_by_accident() -> None:
+    system = two_atoms()
+    with pytest.raises(AttributeError):
+        system.positions = system.positions + 1.0
+    assert replace(system, numbers=torch.tensor([8, 8])).numbers.tolist() == [8, 8]
+    assert torch.equal(system.to("cpu").positions, system.positions)

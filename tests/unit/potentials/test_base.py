@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import torch
+
+from ase_pet.ecse import Symmetrized
+from ase_pet.potentials.base import Backbone, Potential
+from ase_pet.potentials.composition import Composition
+from ase_pet.potentials.total import Total
+from ase_pet.potentials.zbl import ZBL
+from tests.tiny import Pairwise, tiny_pet
+
+
+def test_every_term_is_a_potential() -> None:
+    for potential in (tiny_pet(), Composition({1: 0.0}), ZBL(), Total(tiny_pet()), Pairwise()):
+        assert isinstance(potential, Potential)
+
+
+def test_backbones_know_their_species_and_memory() -> None:
+    assert isinstance(tiny_pet(), Backbone)
+    assert isinstance(Symmetrized(tiny_pet()), Backbone)
+    assert isinstance(Pairwise(), Backbone)
+    assert not isinstance(ZBL(), Backbone)
+    assert not isinstance(torch.nn.Linear(1, 1), Potential)
