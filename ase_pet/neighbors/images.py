@@ -131,9 +131,8 @@ class Images:
         first = (lattice.low - reach)[index] - lattice.fractional
         last = (lattice.high + reach)[index] - lattice.fractional
         periodic = lattice.pbc[index]
-        # The slack keeps an image whose coordinate was rounded across the edge.
-        first = torch.where(periodic, (first - 1e-9).ceil(), 0.0)
-        last = torch.where(periodic, (last + 1e-9).floor(), 0.0)
+        first = torch.where(periodic, first.ceil(), 0.0)
+        last = torch.where(periodic, last.floor(), 0.0)
         count = float((last - first + 1).prod(1).sum())
         require_memory("image atoms", count, BYTES_PER_IMAGE, index.device)
         atoms, shifts = integer_boxes(first.to(torch.int64), last.to(torch.int64))

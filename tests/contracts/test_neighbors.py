@@ -122,6 +122,16 @@ def test_cutoff_is_strict(search: NeighborSearch) -> None:
     assert search(system, np.nextafter(2.0, 3.0)).n_edges == 6
 
 
+@pytest.mark.parametrize("kind", ["triclinic", "far_outside", "rhombohedron", "open"])
+def test_cutoff_next_to_a_distance(search: NeighborSearch, kind: str) -> None:
+    for seed in SEEDS[:8]:
+        system, _ = nasty_case(kind, seed)
+        vectors = brute_force(system, 3.0).vectors(system)
+        for distance in (vectors * vectors).sum(1).sqrt()[:3].tolist():
+            for cutoff in (distance, np.nextafter(distance, 9.0), np.nextafter(distance, 0.0)):
+                assert_same(search(system, cutoff), brute_force(system, cutoff))
+
+
 def test_lattice_translation_of_an_atom_changes_shifts_only(search: NeighborSearch) -> None:
     system, cutoff = nasty_case("triclinic", 1)
     edges = search(system, cutoff)

@@ -83,6 +83,22 @@ def test_bins_and_single_precision_keep_the_list_exact(
 
 
 @needs_kernel
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_distances_just_below_the_cutoff_far_from_the_origin(dtype: torch.dtype) -> None:
+    rng = np.random.default_rng(1)
+    starts = 400 + 500 * rng.random((60, 3))
+    arms = rng.normal(size=(60, 3))
+    arms *= (3.0 - 1e-9) / np.linalg.norm(arms, axis=1, keepdims=True)
+    system = system_of(np.concatenate([starts, starts + arms]))
+    lattice = Lattice.of(system)
+    kernel = kernel_for("cpu")
+    assert kernel is not None
+    pairs = torch_cluster.search(kernel, lattice, 3.0 + lattice.rounding, dtype)
+    assert_same(finish(system, pairs, 3.0), make_search("brute_force")(system, 3.0))
+    assert finish(system, pairs, 3.0).n_edges >= 120
+
+
+@needs_kernel
 def test_large_crystal_is_binned() -> None:
     rng = np.random.default_rng(0)
     crystal = fcc(4.0, 14)

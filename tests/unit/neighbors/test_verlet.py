@@ -102,11 +102,13 @@ def test_change_of_anything_else_rebuilds(skin: VerletSkin) -> None:
 
 def test_moving_atoms_in_place_is_noticed(skin: VerletSkin) -> None:
     system = fcc(4.0)
-    builds_and_agrees(skin, system)
+    assert builds_and_agrees(skin, system, 3.0)  # this very object is the reference now
     system.positions[1] += 0.8
-    assert builds_and_agrees(skin, system)
+    assert builds_and_agrees(skin, system, 3.0)
     system.cell.mul_(0.8)
-    assert builds_and_agrees(skin, system)
+    assert builds_and_agrees(skin, system, 3.0)
+    system.numbers.add_(1)
+    assert builds_and_agrees(skin, system, 3.0)
 
 
 def test_unused_vectors_of_open_axes_do_not_matter() -> None:
