@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import spglib
+import spglib.error
 from ase import Atoms
 from ase.filters import FrechetCellFilter
 from ase.io import Trajectory
@@ -123,11 +125,12 @@ def space_group(atoms: Atoms, symprec: float = 1e-5) -> str | None:
     if not atoms.pbc.all():
         return None
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    # Where it finds none, spglib 2 warns of the exception that a later version will raise.
-    with warnings.catch_warnings():
+    # Where spglib finds none, it raises or warns and returns None, as other packages have set it.
+    with warnings.catch_warnings(), suppress(spglib.error.SpglibError):
         warnings.simplefilter("ignore", DeprecationWarning)
         found = spglib.get_spacegroup(cell, symprec=symprec)
-    return None if found is None else str(found)
+        return None if found is None else str(found)
+    return None
 
 
 def relax(
