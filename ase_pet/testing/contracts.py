@@ -271,19 +271,13 @@ def transformed(atoms: Atoms, matrix: np.ndarray) -> Atoms:
 
 def deviation_between(ours: Evaluation, expected: Evaluation) -> float:
     """Largest difference of anything that both have, relative to its size."""
-    pairs: list[tuple[object, object]] = [
-        (ours.energy, expected.energy),
-        (ours.forces, expected.forces),
-    ]
-    pairs += [
-        (a, b)
-        for a, b in ((ours.energies, expected.energies), (ours.virial, expected.virial))
-        if a is not None and b is not None
-    ]
-    return max(
-        float(np.abs(np.asarray(a) - np.asarray(b)).max()) / _scale(b) if np.size(b) else 0.0
-        for a, b in pairs
-    )
+    largest = 0.0
+    for name in ("energy", "energies", "forces", "virial"):
+        a, b = getattr(ours, name), getattr(expected, name)
+        if a is not None and b is not None:
+            difference = np.abs(np.asarray(a) - np.asarray(b)).max()
+            largest = max(largest, float(difference) / _scale(np.asarray(b)))
+    return largest
 
 
 def require(contract: str, deviation: float, tolerances: Tolerances, subject: Atoms | str) -> float:
@@ -300,5 +294,5 @@ def require(contract: str, deviation: float, tolerances: Tolerances, subject: At
     return deviation
 
 
-def _scale(values: object) -> float:
-    return max(1.0, float(np.abs(np.asarray(values)).max())) if np.size(values) else 1.0
+def _scale(values: np.ndarray) -> float:
+    return max(1.0, float(np.abs(values).max()))

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from ase_pet.ecse import PaperSettings, SmoothSettings
+from ase_pet.ecse.settings import describe, settings
+
+
+def test_presets_have_names() -> None:
+    assert settings("paper") == PaperSettings()
+    assert settings("smooth") == SmoothSettings()
+    mine = SmoothSettings(window=0.3)
+    assert settings(mine) is mine
+    with pytest.raises(ValueError, match="weights: expected 'smooth' or 'paper', got 'Smooth'"):
+        settings("Smooth")
+
+
+def test_the_defaults_of_the_paper() -> None:
+    described = describe(PaperSettings())
+    assert described == {
+        "weights": "paper",
+        "beta": 5.0,
+        "beta_weights": 1.0,
+        "largest_cutoff": 10.0,
+        "switch_width": 0.15,
+        "min_sine2": 0.2,
+        "sine2_width": 0.15,
+        "pruning_fraction": 0.9,
+        "pruning_width": 0.1,
+        "n_prunings": 4,
+    }
+
+
+def test_a_description_makes_the_settings_again() -> None:
+    mine = SmoothSettings(beta=3.0, reach=2.0)
+    described = describe(mine)
+    assert described.pop("weights") == "smooth"
+    assert SmoothSettings(**described) == mine
+
+
+def test_settings_are_given_by_name_and_stay_as_they_are() -> None:
+    with pytest.raises(TypeError):
+        SmoothSettings(5.0)
+    with pytest.raises(AttributeError):
+        PaperSettings().beta = 1.0
