@@ -93,7 +93,7 @@ def test_the_seed_decides(dynamics: str) -> None:
     ends = []
     for seed in (1, 1, 2):
         settings = MDSettings(dynamics, steps=5, temperature=600.0, seed=seed)
-        ends.append(run_md(crystal(), settings).rows[-1])
+        ends.append(run_md(crystal(), settings)["temperature_K"][-1])
     assert ends[0] == ends[1] != ends[2]
 
 

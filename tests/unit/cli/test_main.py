@@ -1,0 +1,90 @@
+"""Every failure is one sentence on stderr and a non-zero exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ase_pet import __version__
+from ase_pet.errors import CheckpointError
+
+COMMANDS = ("eval", "relax", "md", "phonons", "check", "info", "convert", "train", "evaluate")
+
+
+def test_help_lists_every_command_and_each_has_help(run) -> None:
+    listed = run("--help").stdout
+    for command in COMMANDS:
+        assert command in listed
+        found = run(command, "--help")
+        assert found.exit_code == 0
+        assert "Usage" in found.stdout
+
+
+def test_version(run) -> None:
+    assert run("--version").stdout == f"ase-pet {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("info", "none.pt"), "none.pt: no such file or folder"),
+        (("eval", "{model}", "none.xyz"), "none.xyz: no such file"),
+        (("eval", "{model}", "{model}"), "ASE cannot read it as a structure"),
+        (("eval", "{model}", "{silicon}", "--index", "9"), "ASE cannot read it as a structure"),
+        (("eval", "{model}", "{silicon}", "--symmetry", "O4"), "expected O3, SO3 or none"),
+        (("eval", "{model}", "{silicon}", "--device", "tpu"), "device: expected 'auto'"),
+        (("eval", "{model}", "{silicon}", "--dtype", "half"), "dtype: expected 'float32'"),
+        (("eval", "{model}", "{copper}"), "the model does not know Cu"),
+        (("eval", "{model}", "{empty}"), "no atoms"),
+        (("md", "{model}", "{silicon}", "--dynamics", "nvt"), "dynamics: expected one of"),
+        (("relax", "{model}", "{silicon}", "--cell", "free"), "cell: expected one of"),
+        (("phonons", "{model}", "{molecule}", "--no-relax"), "phonons need a crystal"),
+        (("check", "{model}", "--structure", "none.xyz"), "none.xyz: no such file"),
+        (("convert", "{model}", "{model}"), "exists; give another name or --force"),
+        (("convert", "{model}", "new.pt", "--note", "x"), "--note: expected NAME=TEXT"),
+        (("evaluate", "{model}", "{silicon}", "--where", "x"), "--where: expected NAME=VALUE"),
+        (("train", "none.yaml"), "none.yaml"),
+    ],
+)
+def test_failures_are_one_sentence(
+    run, checkpoint: Path, silicon: Path, arguments, message: str
+) -> None:
+    folder = silicon.parent
+    files = {"model": checkpoint, "silicon": silicon}
+    for name, text in {
+        "copper": "1\nCu\nCu 0 0 0\n",
+        "empty": "0\n\n",
+        "molecule": "2\nSi2\nSi 0 0 0\nSi 0 0 2.2\n",
+    }.items():
+        files[name] = folder / f"{name}.xyz"
+        files[name].write_text(text)
+    found = run(*(argument.format(**files) for argument in arguments))
+    assert found.exit_code == 1
+    assert found.stderr.startswith("error: ")
+    assert message in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert "Traceback" not in found.output
+
+
+def test_wrong_usage_is_told_by_typer(run) -> None:
+    found = run("md")
+    assert found.exit_code == 2
+    assert "Missing argument" in found.stderr
+
+
+def test_debug_raises(run) -> None:
+    found = run("--debug", "info", "none.pt")
+    assert isinstance(found.exception, CheckpointError)
+
+
+def test_as_a_program() -> None:
+    code = "from ase_pet.cli import app; app()"
+    command = [sys.executable, "-c", code, "info", "none.pt"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stdout == ""
+    assert found.stderr.startswith("error: none.pt: no such file")
+    assert found.stderr.count("\n") == 1
