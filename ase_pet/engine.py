@@ -197,7 +197,7 @@ def _batches(counts: Sequence[int], choices: Sequence[str | None]) -> list[list[
     """Group structures that share an ensemble, up to a number of atoms each."""
     batches: list[list[int]] = []
     for choice in dict.fromkeys(choices):
-        filled = _BATCH_ATOMS
+        filled = _BATCH_ATOMS + 1
         for k, n_atoms in enumerate(counts):
             if choices[k] != choice:
                 continue
