@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from ase_pet import engine as engine_module
+from ase_pet.data import Results, System
+from ase_pet.ecse import SmoothSettings
+from ase_pet.engine import Engine, resolve_device, resolve_dtype
+from ase_pet.errors import GeometryError, NeighborError, UnknownSpeciesError
+from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.potentials.composition import Composition
+from ase_pet.potentials.total import Total
+from ase_pet.potentials.zbl import ZBL
+from ase_pet.testing.structures import structures
+from tests.tiny import SPECIES, tiny_pet
+
+STRUCTURES = structures(SPECIES)
+COMPOSITION = Composition({1: -13.5, 6: -1030.25, 8: -2041.125})
+
+
+def total(n_layers: int = 1, **hypers) -> Total:
+    return Total(tiny_pet(n_layers, **hypers), COMPOSITION, ZBL(0.5, 1.2))
+
+
+def ask(engine: Engine, *structures: Atoms) -> Results:
+    return engine(system_from_atoms(structures))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (
+            {"symmetry": "O(2)"},
+            r"symmetry: expected one of .* or None \(bare model\), got 'O\(2\)'",
+        ),
+        ({"ensemble": "shared"}, "ensemble: expected one of .*auto.*, got 'shared'"),
+        ({"skin": -0.1}, "skin: expected a finite length in Å, at least 0, got -0.1"),
+        ({"skin": float("nan")}, "skin: expected a finite length"),
+        ({"dtype": "float16"}, "dtype: expected 'float32' or 'float64', got 'float16'"),
+        ({"device": "gpu"}, "device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
+        ({"device": "meta"}, "device: expected .* got 'meta'"),
+        ({"weights": "soft"}, "weights: expected 'smooth' or 'paper', got 'soft'"),
+        ({"memory_budget": -1}, "memory_budget: expected a positive number"),
+    ],
+)
+def test_bad_options_are_named(option: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Engine(total(), **option)
+
+
+def test_a_device_that_is_not_there_is_said_to_be_missing() -> None:
+    n = torch.cuda.device_count()
+    with pytest.raises(ValueError, match=f"'cuda:{n}' asked for, but {n} CUDA device"):
+        resolve_device(f"cuda:{n}")
+    assert resolve_device("cpu").type == "cpu"
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_dtype("float32") is torch.float32
+
+
+def test_total_energy_by_its_terms() -> None:
+    atoms = STRUCTURES["molecule"]
+    bare = Engine(total(), symmetry=None)
+    energies = ask(bare, atoms).energies
+    potential = total()
+    expected = sum(term(bare.graph(system_from_atoms([atoms]))) for term in potential.terms)
+    torch.testing.assert_close(energies, expected, rtol=1e-14, atol=0)
+
+
+def test_the_potential_given_is_left_alone() -> None:
+    potential = total()
+    potential.train()
+    for parameter in potential.parameters():
+        parameter.requires_grad_(True)
+    engine = Engine(potential, dtype="float32")
+    ask(engine, STRUCTURES["molecule"])
+    assert potential.training
+    for parameter in potential.parameters():
+        assert parameter.requires_grad
+        assert parameter.grad is None
+        assert parameter.dtype == torch.float64
+    assert engine.bare.backbone.dtype == torch.float32
+    assert not engine.bare.training
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "invariant", "small_molecule", "big_molecule", "small_cell", "big_cell"),
+    [
+        (1, True, "local", "local", "local", "local"),
+        (1, False, "global", "local", "global", "local"),
+        (2, True, "global", "local", "global", "local"),
+    ],
+)
+def test_auto_chooses_by_size_and_depth(
+    n_layers: int,
+    invariant: bool,
+    small_molecule: str,
+    big_molecule: str,
+    small_cell: str,
+    big_cell: str,
+) -> None:
+    engine = Engine(total(n_layers), invariant_atoms=invariant)
+    assert engine.choose(64, False) == small_molecule
+    assert engine.choose(65, False) == big_molecule
+    assert engine.choose(16, True) == small_cell
+    assert engine.choose(17, True) == big_cell
+    assert Engine(total(n_layers), symmetry=None).choose(10, False) is None
+    assert Engine(total(n_layers), ensemble="global").choose(10**6, True) == "global"
+
+
+def test_a_batch_is_sorted_whatever_its_parts_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "GLOBAL_MOLECULE", 3)
+    monkeypatch.setattr(engine_module, "GLOBAL_CELL", 2)
+    monkeypatch.setattr(engine_module, "_BATCH_ATOMS", 7)
+    names = ["molecule", "dimer", "one_atom_cell", "cluster", "atom", "line", "triclinic", "bent"]
+    engine = Engine(total(2, cutoff=2.2), neighbors="brute_force")
+    choices = {engine.choose(len(STRUCTURES[n]), bool(STRUCTURES[n].pbc.any())) for n in names}
+    assert choices == {"local", "global"}
+    batch = ask(engine, *(STRUCTURES[name] for name in names))
+    start = 0
+    for k, name in enumerate(names):
+        single = ask(engine, STRUCTURES[name])
+        part = slice(start, start := start + len(STRUCTURES[name]))
+        torch.testing.assert_close(batch.energy[k], single.energy[0], rtol=1e-13, atol=0)
+        torch.testing.assert_close(batch.virial[k], single.virial[0], rtol=1e-10, atol=1e-11)
+        for field in ("energies", "forces", "virials"):
+            ours, theirs = getattr(batch, field)[part], getattr(single, field)
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
+
+
+def test_results_do_not_depend_on_the_skin() -> None:
+    rng = np.random.default_rng(0)
+    atoms = STRUCTURES["bulk"].copy()
+    skinned = Engine(total(), symmetry=None, skin=0.6)
+    plain = Engine(total(), symmetry=None, skin=0.0)
+    for step in range(12):
+        atoms.positions += 0.05 * rng.standard_normal(atoms.positions.shape)
+        if step == 5:
+            atoms.wrap()
+        if step == 8:
+            atoms.set_cell(atoms.cell.array * 1.03, scale_atoms=True)
+        one, other = ask(skinned, atoms), ask(plain, atoms)
+        torch.testing.assert_close(one.energy, other.energy, rtol=1e-14, atol=0)
+        torch.testing.assert_close(one.forces, other.forces, rtol=1e-11, atol=1e-12)
+    assert 1 < skinned.skinned.n_builds < 12
+
+
+def test_a_network_in_single_precision_is_nearly_as_exact() -> None:
+    names = ["cluster", "triclinic", "line"]
+    double = ask(Engine(total()), *(STRUCTURES[name] for name in names))
+    single = ask(Engine(total(), dtype="float32"), *(STRUCTURES[name] for name in names))
+    assert single.energies.dtype == torch.float64
+    torch.testing.assert_close(single.energy, double.energy, rtol=0, atol=1e-5)
+    torch.testing.assert_close(single.forces, double.forces, rtol=0, atol=1e-4)
+
+
+def test_settings_reach_the_ensemble() -> None:
+    atoms = STRUCTURES["cluster"]
+    base = ask(Engine(total()), atoms).energy
+    wide = ask(Engine(total(), weights=SmoothSettings(window=1.5)), atoms).energy
+    paper = ask(Engine(total(), weights="paper"), atoms).energy
+    assert len({round(float(e), 7) for e in (base, wide, paper)}) == 3
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_no_atoms_have_no_energy(n_layers: int) -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    empty = System(
+        torch.zeros(0, 3, dtype=torch.float64),
+        none,
+        torch.zeros(1, 3, 3, dtype=torch.float64),
+        torch.zeros(1, 3, dtype=torch.bool),
+        none,
+    )
+    results = Engine(total(n_layers))(empty)
+    assert results.energy.tolist() == [0.0]
+    assert results.forces.shape == (0, 3)
+    both = Engine(total(n_layers))(System.cat([empty, system_from_atoms([STRUCTURES["dimer"]])]))
+    assert both.energy[0] == 0.0
+    assert both.energy[1] < -1000
+
+
+def test_coincident_atoms_are_named() -> None:
+    twice = Atoms("COO", [[0, 0, 0], [1.2, 0, 0], [1.2, 0, 0]])
+    with pytest.raises(GeometryError, match=r"atoms 1 and 2 \(O, O\) are 0.0e\+00 Å apart"):
+        ask(Engine(total()), twice)
+    across = Atoms("CO", [[0, 0, 0], [3.0, 1e-4, 0]], cell=[3, 3, 3], pbc=True)
+    with pytest.raises(GeometryError, match=r"atoms 0 and 1 .*periodic image \[-1, 0, 0\]"):
+        ask(Engine(total()), across)
+    itself = Atoms("C", cell=[5e-4, 30, 30], pbc=True)
+    with pytest.raises((GeometryError, NeighborError)):
+        ask(Engine(total(), memory_budget=10**6), itself)
+
+
+def test_unknown_elements_are_named() -> None:
+    with pytest.raises(UnknownSpeciesError, match="does not know N, Xe"):
+        ask(Engine(total()), Atoms("NXeC", [[0, 0, 0], [2, 0, 0], [4, 0, 0]]))
+
+
+@pytest.mark.parametrize("symmetry", [None, "O(3)"])
+def test_numbers_that_are_not_finite_are_never_passed_on(symmetry: str | None) -> None:
+    broken = total()
+    with torch.no_grad():
+        broken.backbone.embedding.weight.fill_(1e308)
+    with pytest.raises(GeometryError, match="energy or forces are not finite"):
+        ask(Engine(broken, symmetry=symmetry), STRUCTURES["molecule"])
+
+
+def test_running_out_of_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(engine_module, "evaluate", full)
+    with pytest.raises(NeighborError, match=r"not enough memory for 5 atoms.*lower memory_budget"):
+        ask(Engine(total()), STRUCTURES["molecule"])
