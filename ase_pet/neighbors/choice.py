@@ -29,7 +29,8 @@ def make_search(name: str = "auto", *, device: torch.device | str = "cpu") -> Ne
         A search, called as ``search(system, cutoff)``.
 
     Raises:
-        NeighborError: If the name is unknown or the backend is not installed for ``device``.
+        ValueError: If the name is unknown.
+        NeighborError: If the backend is not installed for ``device``.
     """
     device_type = torch.device(device).type
     if name == "auto":
@@ -46,7 +47,7 @@ def make_search(name: str = "auto", *, device: torch.device | str = "cpu") -> Ne
         return Search("cell_list", cell_list.candidates)
     if name == "brute_force":
         return brute_force
-    raise NeighborError(f"neighbors: expected one of {', '.join(NAMES)}; got {name!r}")
+    raise ValueError(f"neighbors: expected one of {', '.join(NAMES)}; got {name!r}")
 
 
 def _fastest(device_type: str) -> str:
