@@ -1,7 +1,8 @@
 """The training loop: from a recipe to a checkpoint, resumable at any moment.
 
 All randomness is a function of the seed and of the place in the run (epoch, batch), so that a
-state needs no generators and a resumed run repeats an uninterrupted one bit for bit on a CPU.
+state needs no generators and a resumed run repeats an uninterrupted one bit for bit on a CPU (with
+as many threads).
 """
 
 from __future__ import annotations
