@@ -11,9 +11,7 @@ from torch import Tensor
 from ase_pet.errors import GeometryError
 
 
-def expect(
-    name: str, tensor: Tensor, shape: tuple[int | None, ...], dtype: torch.dtype
-) -> None:
+def expect(name: str, tensor: Tensor, shape: tuple[int | None, ...], dtype: torch.dtype) -> None:
     """Check the shape and dtype of an argument.
 
     Args:
@@ -26,8 +24,7 @@ def expect(
         ValueError: If shape or dtype differ.
     """
     fits = tensor.dim() == len(shape) and all(
-        want is None or want == have
-        for want, have in zip(shape, tensor.shape, strict=True)
+        want is None or want == have for want, have in zip(shape, tensor.shape, strict=True)
     )
     if not fits:
         wanted = ", ".join("n" if want is None else str(want) for want in shape)
@@ -140,9 +137,6 @@ class System:
             torch.cat([s.cell for s in systems]),
             torch.cat([s.pbc for s in systems]),
             torch.cat(
-                [
-                    s.system_index + start
-                    for s, start in zip(systems, starts[:-1], strict=True)
-                ]
+                [s.system_index + start for s, start in zip(systems, starts[:-1], strict=True)]
             ),
         )

@@ -23,7 +23,7 @@ from ase.md.verlet import VelocityVerlet
 from numpy.testing import assert_allclose
 
 import ase_pet
-from ase_pet.errors import CheckpointError, GeometryError, NeighborError, UnknownSpeciesError
+from ase_pet.errors import CheckpointError, GeometryError, UnknownSpeciesError
 from ase_pet.formats import Model, native
 from ase_pet.interfaces.ase_calculator import PETCalculator, system_from_atoms
 from ase_pet.potentials.composition import Composition
