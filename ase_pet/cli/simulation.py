@@ -151,7 +151,7 @@ def run_phonons(
     fmax: Annotated[float, typer.Option(help="Largest force of that relaxation, eV/Å.")] = 1e-4,
     subtract_residual: Annotated[
         bool, typer.Option(help="Subtract the forces of the perfect supercell.")
-    ] = False,
+    ] = True,
     symmetrize: Annotated[
         bool, typer.Option(help="Impose the sum rules on the force constants.")
     ] = False,

@@ -206,7 +206,9 @@ def run_md(
             timing = {"n_steps": dynamics.nsteps, "seconds": seconds, "status": status}
             write_structure(out / "final.extxyz", good)
             write_csv(out / "md.csv", record.columns())
-            write_figure(out / "md.png", plot_md(record.columns(), record.n_atoms))
+            write_figure(
+                out / "md.png", plot_md(record.columns(), record.n_atoms, periodic=record.periodic)
+            )
             write_summary(out, atoms.calc, settings, {**timing, **record.summary()})
     return record
 

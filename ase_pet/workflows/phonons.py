@@ -46,7 +46,8 @@ class PhononSettings:
         two_sided: Displace atoms both ways: ``True``, ``False``, or ``None`` where symmetry does
             not already give the other way.
         use_symmetry: Displace only what the space group does not give.
-        subtract_residual: Subtract the forces of the perfect supercell from all others.
+        subtract_residual: Subtract the forces of the perfect supercell from all others. At Γ the
+            residual forces of all cells add up: 5e-6 eV/Å is a third of a cm⁻¹ in silicon.
         symmetrize: Impose the acoustic sum rule and permutation symmetry on the force constants.
         mesh: Length, as phonopy counts it, that sets the density of q-points of the DOS.
         n_points: q-points of the longest segment of the band path.
@@ -62,7 +63,7 @@ class PhononSettings:
     displacement: float = 0.01
     two_sided: bool | None = None
     use_symmetry: bool = True
-    subtract_residual: bool = False
+    subtract_residual: bool = True
     symmetrize: bool = False
     mesh: float = 100.0
     n_points: int = 101

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from ase_pet.workflows.relax import RelaxRecord
 
 
-def plot_md(columns: Mapping[str, np.ndarray], n_atoms: int) -> Figure:
+def plot_md(columns: Mapping[str, np.ndarray], n_atoms: int, *, periodic: bool) -> Figure:
     """Energies, temperature, conserved energy and angular momentum over time.
 
     Args:
         columns: Columns of :class:`~ase_pet.workflows.md.MDRecord`.
         n_atoms: Number of atoms, by which energies are divided.
+        periodic: Whether any axis is periodic; angular momentum is then not conserved by nature.
     """
     figure = Figure(figsize=(8, 6), layout="constrained", dpi=120)
     panels = figure.subplots(2, 2, sharex=True).flat
@@ -48,6 +49,8 @@ def plot_md(columns: Mapping[str, np.ndarray], n_atoms: int) -> Figure:
     for axis in "xyz":
         panels[3].plot(t, columns[f"angular_momentum_{axis}_hbar"], label=axis)
     panels[3].set(ylabel="angular momentum, ħ")
+    if periodic:
+        panels[3].set_title("not conserved in a periodic cell", fontsize="small")
     panels[3].legend()
     for panel in (panels[2], panels[3]):
         panel.set(xlabel="time, ps")
@@ -80,7 +83,12 @@ def plot_bands(phonons: Mapping[str, PhononRecord]) -> Figure:
     figure = Figure(figsize=(9, 4.5), layout="constrained", dpi=120)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
     for k, (name, record) in enumerate(phonons.items()):
-        bands, style = record.bands, {"color": f"C{k}", "linewidth": 1.0}
+        # Later ones are thinner and broken, so that what lies on top of each other is seen.
+        line = ("-", "--", "-.", ":")[k % 4]
+        bands, style = (
+            record.bands,
+            {"color": f"C{k}", "linestyle": line, "linewidth": max(2 - 0.3 * k, 0.5)},
+        )
         for x, frequencies in zip(bands.distances, bands.frequencies, strict=True):
             left.plot(x, frequencies * THZ_IN_INVERSE_CM, **style)
         density = np.asarray(record.dos.dos) / THZ_IN_INVERSE_CM
