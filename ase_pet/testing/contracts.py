@@ -234,7 +234,7 @@ def check_continuity(
     tolerances: Tolerances = FLOAT64,
     *,
     events: Sequence[float] = (),
-    n_points: int = 41,
+    n_points: int = 25,
 ) -> float:
     """Energy and forces have no jump along a path; returns the largest of the forces, eV/Å.
 

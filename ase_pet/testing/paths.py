@@ -22,8 +22,8 @@ class Jump:
 
     Attributes:
         position: Where on the path, Å.
-        energy: |ΔE|, less the work of the forces, eV.
-        forces: max |ΔF|, less the change over pieces of the same length beside it, eV/Å.
+        energy: |ΔE|, eV, less the change over pieces of the same length beside it.
+        forces: max |ΔF|, eV/Å, likewise.
     """
 
     position: float
@@ -37,8 +37,8 @@ def largest_jump(
     start: float,
     stop: float,
     *,
-    n_points: int = 41,
-    n_hunts: int = 3,
+    n_points: int = 25,
+    n_hunts: int = 2,
     events: Sequence[float] = (),
     width: float = 1e-8,
 ) -> Jump:
@@ -81,14 +81,16 @@ def _bisect(evaluator: Evaluator, path: Path, a: float, b: float, width: float) 
         else:
             a, low = x, middle
     before, after = evaluator([path(2.0 * a - b), path(2.0 * b - a)])
-    slope = 0.5 * (low.forces - before.forces + after.forces - high.forces)
-    moved = path(b).positions - path(a).positions
-    work = 0.5 * float(((low.forces + high.forces) * moved).sum())
-    return Jump(
-        0.5 * (a + b),
-        abs(high.energy - low.energy + work),
-        float(np.abs(high.forces - low.forces - slope).max()),
-    )
+    steps = list(itertools.pairwise((before, low, high, after)))
+    energy = [np.array(y.energy - x.energy) for x, y in steps]
+    forces = [y.forces - x.forces for x, y in steps]
+    return Jump(0.5 * (a + b), *(_beyond_slope(change) for change in (energy, forces)))
+
+
+def _beyond_slope(changes: list[np.ndarray]) -> float:
+    """Largest change in the middle of three steps that those beside it do not explain."""
+    before, here, after = changes
+    return float(np.abs(here - 0.5 * (before + after)).max())
 
 
 def _change(a: Evaluation, b: Evaluation) -> float:

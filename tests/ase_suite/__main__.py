@@ -1,6 +1,7 @@
 """Run ASE's test-suite with EMT and with its replacement, and explain the differences.
 
-Exit status 1 if a test fails for which ``expected_failures.txt`` has no explanation.
+Exit status 1 if a test fails for which ``expected_failures.txt`` has no explanation, 2 if a run was
+interrupted.
 """
 
 from __future__ import annotations
@@ -120,7 +121,11 @@ def main() -> int:
     pet = Run("pet", model, arguments.limit, output)
     for run, what in (emt, "the real EMT"), (pet, f"PETCalculator, {model.name}"):
         _CONSOLE.print(f"{len(chosen)} files of ASE {ase.__version__} with {what}")
-        run.start(chosen, fresh=arguments.fresh)
+        try:
+            run.start(chosen, fresh=arguments.fresh)
+        except RuntimeError as error:
+            _CONSOLE.print(str(error), markup=False)
+            return 2
 
     def of_chosen(results: dict[str, report.Result]) -> dict[str, report.Result]:
         return {t: r for t, r in results.items() if t.partition("::")[0] in chosen}
