@@ -1,4 +1,4 @@
-r"""Forces and virial from one gradient: the only file that calls autograd.
+r"""Forces and virial from one gradient: the only file of the core that calls autograd.
 
 The edge vectors are the one leaf of all derivatives. With :math:`g_e = dE/dr_e`,
 
@@ -28,7 +28,12 @@ def gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool = False) -
 
     Returns:
         [n_edges, 3], eV/Å; zero where the energies do not depend on the vectors.
+
+    Raises:
+        RuntimeError: In ``torch.inference_mode()``, where nothing can be differentiated.
     """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("forces need autograd: leave torch.inference_mode() to evaluate them")
     if not energies.requires_grad:
         return torch.zeros_like(vectors)
     (g,) = torch.autograd.grad(
@@ -135,6 +140,9 @@ def results(energies: Tensor, gradients: Tensor, graph: Graph) -> Results:
         energies: [n_atoms], eV, float64.
         gradients: dE/dr, [n_edges, 3], eV/Å, float64.
         graph: The graph that they belong to.
+
+    Returns:
+        Energies, forces and virials of the atoms, energies and virials of the structures.
     """
     forces, virials = forces_and_virials(gradients, graph)
     energy = energies.new_zeros(graph.n_systems).index_add(0, graph.system_index, energies)

@@ -12,7 +12,7 @@ from ase_pet.derivatives import evaluate, results
 from ase_pet.ecse import Settings, Symmetrized
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
-from ase_pet.neighbors import VerletSkin, make_search
+from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
 from ase_pet.potentials.species import symbols
 from ase_pet.potentials.total import Total
 
@@ -139,8 +139,12 @@ class Engine:
         """The potential that is evaluated for a choice of ensemble."""
         return self._totals[ensemble]
 
-    def graph(self, system: System) -> Graph:
+    def graph(self, system: System, names: Sequence[int] | None = None) -> Graph:
         """Neighbour list and edge vectors (Å, float64) of a batch.
+
+        Args:
+            system: The structures.
+            names: Their numbers in messages, where they are part of a larger batch.
 
         Raises:
             GeometryError: If two atoms coincide.
@@ -154,8 +158,11 @@ class Engine:
         if bool(close.any()):
             e = int(torch.nonzero(close)[0, 0])
             i, j = int(edges.centers[e]), int(edges.others[e])
+            k, first = system.structure_of(i)
+            where = "" if names is None else f"structure {names[k]}, "
             raise GeometryError(
-                f"positions: atoms {i} and {j} ({symbols(system.numbers[[i, j]].tolist())}) are "
+                f"positions: {where}atoms {i - first} and {j - first} "
+                f"({symbols(system.numbers[[i, j]].tolist())}) are "
                 f"{float(graph.vectors[e].norm()):.1e} Å apart (periodic image "
                 f"{edges.shifts[e].tolist()}); remove one of them or correct the cell"
             )
@@ -173,21 +180,29 @@ class Engine:
         periodic = system.pbc.any(1).tolist()
         choices = [self.choose(n, p) for n, p in zip(counts, periodic, strict=True)]
         batches = _batches(counts, choices)
-        parts = [self._evaluate(_select(system, b), choices[b[0]]) for b in batches]
-        return _merge(parts, batches, counts)
+        with torch.inference_mode(False):  # which a caller may be in, and nothing would be derived
+            parts = [self._evaluate(system, batch, choices[batch[0]]) for batch in batches]
+            return _merge(parts, batches, counts)
 
-    def _evaluate(self, system: System, choice: str | None) -> Results:
-        graph = self.graph(system)
+    def _evaluate(self, system: System, batch: list[int], choice: str | None) -> Results:
+        names = batch if system.n_systems > 1 else None
+        graph = self.graph(_select(system, batch), names)
         try:
             out = results(*evaluate(self.total(choice), graph), graph)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise NeighborError(
                 f"not enough memory for {graph.n_atoms} atoms with {graph.n_edges} neighbour "
                 "pairs; lower memory_budget, use dtype='float32' or a smaller structure"
             ) from error
-        if not bool(torch.isfinite(out.energy).all() & torch.isfinite(out.forces).all()):
+        finite = torch.isfinite(out.energy)
+        finite[graph.system_index[~torch.isfinite(out.forces).all(1)]] = False
+        if not bool(finite.all()):
+            k = batch[int(torch.nonzero(~finite)[0])]
+            where = f" of structure {k}" if names else ""
             raise GeometryError(
-                "the model's energy or forces are not finite; check the structure for atoms that "
+                f"the model's energy or forces{where} are not finite; check it for atoms that "
                 "are far too close, or use dtype='float64'"
             )
         return out

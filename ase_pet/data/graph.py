@@ -114,6 +114,8 @@ class Graph:
         expect("others", self.others, (e,), torch.int64)
         expect("reverse", self.reverse, (e,), torch.int64)
         expect("vectors", self.vectors, (e, 3), self.vectors.dtype)
+        if not self.vectors.dtype.is_floating_point:
+            raise ValueError(f"vectors: expected a floating dtype, got {self.vectors.dtype}")
 
     @property
     def n_atoms(self) -> int:

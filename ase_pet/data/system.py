@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ase_pet.errors import GeometryError
 
+#: Å; farther out float64 resolves distances to no more than 1e-7 Å, and grids overflow.
+FARTHEST = 1e9
+
 
 def expect(name: str, tensor: Tensor, shape: tuple[int | None, ...], dtype: torch.dtype) -> None:
     """Check the shape and dtype of an argument.
@@ -46,7 +49,8 @@ class System:
 
     Raises:
         ValueError: If a shape or dtype is wrong or ``system_index`` is unsorted or out of range.
-        GeometryError: If positions or cell are not finite, or a periodic cell has no volume.
+        GeometryError: If positions or cell are not finite or beyond 1e9 Å, or a periodic cell has
+            no volume.
     """
 
     positions: Tensor
@@ -56,8 +60,8 @@ class System:
     system_index: Tensor
 
     def __post_init__(self) -> None:
-        n = self.positions.shape[0]
-        expect("positions", self.positions, (n, 3), torch.float64)
+        expect("positions", self.positions, (None, 3), torch.float64)
+        n = self.n_atoms
         expect("numbers", self.numbers, (n,), torch.int64)
         expect("cell", self.cell, (None, 3, 3), torch.float64)
         expect("pbc", self.pbc, (self.cell.shape[0], 3), torch.bool)
@@ -74,24 +78,32 @@ class System:
         self._check_geometry()
 
     def _check_geometry(self) -> None:
-        bad = ~torch.isfinite(self.positions).all(1)
+        # Not (|x| <= limit), because comparisons with NaN are false.
+        bad = ~(self.positions.abs() <= FARTHEST).all(1)
         if bool(bad.any()):
-            atoms = torch.nonzero(bad).flatten().tolist()
+            i = int(torch.nonzero(bad)[0, 0])
+            k, first = self.structure_of(i)
             raise GeometryError(
-                f"positions: not finite (NaN or infinite) for {len(atoms)} atom(s), first "
-                f"indices {atoms[:5]}; check the last step that moved the atoms"
+                f"positions: atom {i - first} of structure {k} is at {self.positions[i].tolist()}, "
+                f"not finite or more than {FARTHEST:g} Å from the origin ({int(bad.sum())} such "
+                "atoms); check the last step that moved the atoms"
             )
-        if not bool(torch.isfinite(self.cell).all()):
-            raise GeometryError("cell: not finite (NaN or infinite); set a finite cell")
-        for k in torch.nonzero(self.pbc.any(1)).flatten().tolist():
-            vectors = self.cell[k][self.pbc[k]]
-            singular = torch.linalg.svdvals(vectors)
-            if float(singular[-1]) <= 1e-10 * max(1.0, float(singular[0])):
-                raise GeometryError(
-                    f"cell: the periodic lattice vectors of structure {k} are zero or linearly "
-                    f"dependent (zero volume): {vectors.tolist()}; set a cell of full rank or "
-                    "switch pbc off along that axis"
-                )
+        if not bool((self.cell.abs() <= FARTHEST).all()):
+            raise GeometryError(
+                f"cell: not finite or beyond {FARTHEST:g} Å; set the lattice vectors in Å"
+            )
+        # Rows of non-periodic axes are zeroed: the rank must be the number of periodic ones.
+        cell, pbc = self.cell.cpu(), self.pbc.cpu()
+        singular = torch.linalg.svdvals(cell * pbc[:, :, None])
+        rank = (singular > 1e-10 * singular[:, :1].clamp(min=1.0)).sum(1)
+        flat = rank < pbc.sum(1)
+        if bool(flat.any()):
+            k = int(torch.nonzero(flat)[0, 0])
+            raise GeometryError(
+                f"cell: the periodic lattice vectors of structure {k} are zero or linearly "
+                f"dependent (zero volume): {cell[k][pbc[k]].tolist()}; set a cell of full rank or "
+                "switch pbc off along that axis"
+            )
 
     @property
     def n_atoms(self) -> int:
@@ -109,8 +121,15 @@ class System:
         signed: Tensor = torch.linalg.det(self.cell)
         return signed.abs()
 
+    def structure_of(self, atom: int) -> tuple[int, int]:
+        """The structure that an atom belongs to, and the first atom of that structure."""
+        k = int(self.system_index[atom])
+        return k, int((self.system_index < k).sum())
+
     def to(self, device: torch.device | str) -> System:
         """Return the same batch on another device."""
+        if self.positions.device == torch.device(device):
+            return self
         return System(
             self.positions.to(device),
             self.numbers.to(device),

@@ -81,7 +81,10 @@ def complete_axes(
     """
     u, r = directions(graph.vectors)
     owners = graph.centers[first]
-    log_fade = fade_out(r, cutoff, settings).log()
+    fade = fade_out(r, cutoff, settings)
+    inside = fade > 0
+    # Two ``where``: neither the logarithm of 0 nor its derivative is ever formed.
+    log_fade = torch.where(inside, torch.where(inside, fade, 1.0).log(), -torch.inf)
     axis, second, length, faded = _reachable(graph, owners, r, log_fade, depth)
     s = sine2(u[first[axis]], u[second])
     usable = ~parallel(s) & torch.isfinite(faded)

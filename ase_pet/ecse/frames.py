@@ -29,7 +29,7 @@ class Frames:
         rotations: [n_frames, 3, 3], rows are axes.
         owners: [n_frames], int64, the atom whose environment made the frame.
         weights: [n_frames], not negative, relative within the group that shares frames.
-        n_candidates: How many pairs had a weight before pruning.
+        n_candidates: How many there were before pruning, where there is pruning.
     """
 
     rotations: Tensor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,6 +37,9 @@ class PaperSettings:
     pruning_fraction: float = 0.9
     pruning_width: float = 0.1
     n_prunings: int = 4
+
+    def __post_init__(self) -> None:
+        _check(self, may_be_zero=("min_sine2", "pruning_fraction", "n_prunings"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +77,19 @@ class SmoothSettings:
     edge_penalty: float = 0.1
     sine_penalty: float = 1.0
 
+    def __post_init__(self) -> None:
+        penalties = [name for name in asdict(self) if name.endswith("_penalty")]
+        _check(self, may_be_zero=("first_preference", *penalties))
+
 
 Settings = PaperSettings | SmoothSettings
+
+
+def _check(settings: Settings, *, may_be_zero: Sequence[str]) -> None:
+    for name, value in asdict(settings).items():
+        if not math.isfinite(value) or value < 0 or (value == 0 and name not in may_be_zero):
+            wanted = "at least 0" if name in may_be_zero else "more than 0"
+            raise ValueError(f"{name}: expected a finite number, {wanted}, got {value!r}")
 
 
 def settings(weights: str | Settings) -> Settings:
@@ -85,8 +101,8 @@ def settings(weights: str | Settings) -> Settings:
     if isinstance(weights, PaperSettings | SmoothSettings):
         return weights
     presets: dict[str, Settings] = {"smooth": SmoothSettings(), "paper": PaperSettings()}
-    if weights not in presets:
-        raise ValueError(f"weights: expected 'smooth' or 'paper', got {weights!r}")
+    if not isinstance(weights, str) or weights not in presets:
+        raise ValueError(f"weights: expected 'smooth', 'paper' or settings, got {weights!r}")
     return presets[weights]
 
 

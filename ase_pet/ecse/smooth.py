@@ -79,10 +79,9 @@ def smooth_frames(
     weights = compete(scores, windows, competitors, n_groups, settings.beta)
     pair_weights, axis_weights = weights[: len(e)], weights[len(e) :]
 
-    n_candidates = len(e)
     kept = torch.nonzero(pair_weights > 0)[:, 0]
     e, f = e[kept], f[kept]
-    pairs = Frames(pair_frames(u[e], u[f]), centers[e], pair_weights[kept], n_candidates)
+    pairs = Frames(pair_frames(u[e], u[f]), centers[e], pair_weights[kept], len(kept))
     axes = torch.nonzero(axis_weights > 0)[:, 0]
     if not len(axes):
         return [pairs]

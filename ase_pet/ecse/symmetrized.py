@@ -41,7 +41,6 @@ class Ensemble:
         readers: [n_frames], int64, the atom that reads its energy; -1 if all of the domain do.
         expansion: Makes the copies.
         chunks: Ranges of frames whose evaluation fits the memory budget.
-        frames: The frames with their weights, before the mirror images.
     """
 
     rotations: Tensor
@@ -50,7 +49,6 @@ class Ensemble:
     readers: Tensor
     expansion: Expansion
     chunks: list[slice]
-    frames: Frames
 
     @property
     def n_frames(self) -> int:
@@ -178,7 +176,7 @@ class Symmetrized(nn.Module):
         )
         expansion = Expansion(graph, domains)
         chunks = self._chunks(expansion, domain)
-        return Ensemble(rotations, coefficients, domain, readers, expansion, chunks, frames)
+        return Ensemble(rotations, coefficients, domain, readers, expansion, chunks)
 
     def _chunks(self, expansion: Expansion, domain: Tensor) -> list[slice]:
         """Ranges of frames that fit the memory budget; at least one frame each."""

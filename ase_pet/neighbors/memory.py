@@ -49,15 +49,19 @@ def memory_errors(n_atoms: int, cutoff: float) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # torch raises OutOfMemoryError for CUDA, but a plain RuntimeError for the CPU.
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and (
-            "allocate memory" not in str(error)
-        ):
+        if not is_out_of_memory(error):
             raise
         raise NeighborError(
             f"neighbour list: out of memory for {n_atoms} atoms and cutoff {cutoff:g} Å; use a "
             "shorter cutoff or split the structures into smaller batches"
         ) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception of numpy or torch says that memory could not be had."""
+    # torch raises OutOfMemoryError for CUDA, but a plain RuntimeError for the CPU.
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "allocate memory" in str(error)
 
 
 def available_memory(device: torch.device) -> float:
@@ -82,7 +86,11 @@ def _container_memory() -> float:
     root = Path("/sys/fs/cgroup")
     try:
         limit = (root / "memory.max").read_text().strip()
-        used = (root / "memory.current").read_text()
-        return float("inf") if limit == "max" else float(limit) - float(used)
+        if limit == "max":
+            return float("inf")
+        used = float((root / "memory.current").read_text())
+        parts = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+        # Files that were read and can be dropped count as used.
+        return float(limit) - used + float(parts.get("inactive_file", 0))
     except (OSError, ValueError):
         return float("inf")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ase_pet.neighbors import cell_list
 from ase_pet.neighbors.images import Lattice
 from ase_pet.neighbors.search import Pairs, no_pairs
 
@@ -13,6 +14,8 @@ def candidates(lattice: Lattice, radius: float) -> Pairs:
     """All pairs within ``radius`` (Å), found on the CPU, one structure at a time."""
     import vesin
 
+    if _is_too_sparse(lattice, radius):
+        return cell_list.candidates(lattice, radius)
     device = lattice.positions.device
     search = vesin.NeighborList(cutoff=radius, full_list=False)
     found = [no_pairs(device)]
@@ -33,6 +36,18 @@ def candidates(lattice: Lattice, radius: float) -> Pairs:
         found.append(Pairs(ij[:, 0], ij[:, 1], torch.from_numpy(shifts.astype("int64")).to(device)))
         start += n
     return Pairs(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+
+def _is_too_sparse(lattice: Lattice, radius: float) -> bool:
+    """Whether a box is so long and thin that vesin would end the process.
+
+    It makes the bins of large boxes longer in proportion, so that there are at most 1e5; an axis
+    then left without a bin is a division by zero (vesin 0.6.2).
+    """
+    lengths = torch.where(lattice.pbc, lattice.heights, lattice.high - lattice.low + 1.0)
+    bins = (lengths / radius).clamp(min=1.0)
+    shrink = (1e5 / bins.prod(1)) ** (1 / 3)
+    return bool((bins.amin(1) * shrink < 1.2).any())
 
 
 def _boxed(lattice: Lattice, k: int, positions: Tensor) -> tuple[Tensor, Tensor]:

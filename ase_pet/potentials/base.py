@@ -24,9 +24,10 @@ class Potential(Protocol):
         ...
 
     def __call__(self, graph: Graph) -> Tensor:
-        """Return energies [n_atoms], eV, of the atoms of ``graph``.
+        """Return energies [n_atoms], eV, of the atoms of ``graph``, in any floating dtype.
 
-        The result is differentiable with respect to ``graph.vectors``.
+        ``graph.vectors`` is float64; a potential casts it to the dtype that it computes in. The
+        result is differentiable with respect to ``graph.vectors``.
 
         Raises:
             UnknownSpeciesError: If an element is not among those of the potential.

@@ -53,11 +53,15 @@ class PETHypers:
         coordinates: What a token knows of the geometry.
         coordinate_activation: Apply the activation to the embedded coordinates.
         bond_energies: Add energies read from edge tokens.
-        average_pooling: Without central token: average edge tokens instead of adding them.
-        average_bond_energies: Average bond energies instead of adding them.
+        average_pooling: Without central token: average edge tokens instead of adding them. The
+            average over a single neighbour does not fade: energies jump as the last one leaves.
+        average_bond_energies: Average bond energies instead of adding them; jumps likewise.
         residual_factor: Factor of (old + new) messages.
         n_targets: Heads per layer; their energies belong to different targets.
         target: Which of them is returned.
+
+    Raises:
+        ValueError: If a value is out of its range or none of those named.
     """
 
     cutoff: float = 5.0

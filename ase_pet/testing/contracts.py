@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
-from ase_pet.testing.evaluators import Evaluation, Evaluator
+from ase_pet.testing.evaluators import Evaluation, Evaluator, largest
 from ase_pet.testing.paths import Path, largest_jump
 from ase_pet.testing.tolerances import FLOAT64
 
@@ -34,10 +34,12 @@ def check_batch(
     singles = [evaluator([atoms])[0] for atoms in structures]
     forward = evaluator(structures)
     backward = evaluator(list(reversed(structures)))[::-1]
-    deviation = max(
-        deviation_between(single, other)
-        for batch in (forward, backward)
-        for single, other in zip(singles, batch, strict=True)
+    deviation = largest(
+        *(
+            deviation_between(single, other)
+            for batch in (forward, backward)
+            for single, other in zip(singles, batch, strict=True)
+        )
     )
     return require("batch", deviation, tolerances, f"{len(structures)} structures")
 
@@ -67,7 +69,7 @@ def check_translation(
     steps = rng.integers(-3, 4, (len(atoms), 3)) * atoms.pbc
     wrapped.positions += steps @ atoms.cell.array
     ours, *others = evaluator([atoms, moved, wrapped])
-    deviation = max(deviation_between(other, ours) for other in others)
+    deviation = largest(*(deviation_between(other, ours) for other in others))
     return require("translation", deviation, tolerances, atoms)
 
 
@@ -92,7 +94,7 @@ def check_handedness(evaluator: Evaluator, atoms: Atoms, tolerances: Tolerances 
     swapped.pbc = atoms.pbc[[1, 0, 2]]
     inverted.set_cell(-atoms.cell.array)
     ours, *others = evaluator([atoms, swapped, inverted])
-    deviation = max(deviation_between(other, ours) for other in others)
+    deviation = largest(*(deviation_between(other, ours) for other in others))
     return require("handedness", deviation, tolerances, atoms)
 
 
@@ -123,7 +125,7 @@ def check_rotation(
     for R, other in zip(rotations, turned, strict=True):
         virial = None if ours.virial is None else R @ ours.virial @ R.T
         expected = Evaluation(ours.energy, ours.energies, ours.forces @ R.T, virial)
-        deviation = max(deviation, deviation_between(other, expected))
+        deviation = largest(deviation, deviation_between(other, expected))
     return require("rotation", deviation, tolerances, atoms)
 
 
@@ -153,9 +155,9 @@ def check_isolated_atom(
     boxed = Atoms([number], [[7.0, 900.0, -5.0]], cell=[300.0, 310.0, 320.0], pbc=True)
     ours, other = evaluator([free, boxed])
     still = Evaluation(ours.energy, ours.energies, np.zeros((1, 3)), None)
-    deviation = max(deviation_between(ours, still), deviation_between(other, still))
+    deviation = largest(deviation_between(ours, still), deviation_between(other, still))
     if other.virial is not None:
-        deviation = max(deviation, float(np.abs(other.virial).max()))
+        deviation = largest(deviation, float(np.abs(other.virial).max()))
     return require("isolated_atom", deviation, tolerances, free)
 
 
@@ -188,7 +190,7 @@ def check_forces(
 
         expected = -float((ours.forces * direction).sum())
         slope = derivative(evaluator, displaced, tolerances["difference_step"])
-        deviation = max(deviation, abs(slope - expected) / _scale(ours.forces))
+        deviation = largest(deviation, abs(slope - expected) / _scale(ours.forces))
     return require("forces", deviation, tolerances, atoms)
 
 
@@ -222,7 +224,7 @@ def check_virial(
 
         expected = float((ours.virial * symmetric).sum())
         slope = derivative(evaluator, strained, tolerances["difference_step"])
-        deviation = max(deviation, abs(slope - expected) / _scale(ours.virial))
+        deviation = largest(deviation, abs(slope - expected) / _scale(ours.virial))
     return require("virial", deviation, tolerances, atoms)
 
 
@@ -271,13 +273,13 @@ def transformed(atoms: Atoms, matrix: np.ndarray) -> Atoms:
 
 def deviation_between(ours: Evaluation, expected: Evaluation) -> float:
     """Largest difference of anything that both have, relative to its size."""
-    largest = 0.0
+    found = [0.0]
     for name in ("energy", "energies", "forces", "virial"):
         a, b = getattr(ours, name), getattr(expected, name)
         if a is not None and b is not None:
             difference = np.abs(np.asarray(a) - np.asarray(b)).max()
-            largest = max(largest, float(difference) / _scale(np.asarray(b)))
-    return largest
+            found.append(float(difference) / _scale(np.asarray(b)))
+    return largest(*found)
 
 
 def require(contract: str, deviation: float, tolerances: Tolerances, subject: Atoms | str) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -63,8 +64,15 @@ def potential_evaluator(potential: Potential) -> Evaluator:
     return ask
 
 
+def largest(*values: float) -> float:
+    """The largest value; NaN if any is, which Python's ``max`` loses."""
+    return float(np.max(values))
+
+
 def calculator_evaluator(calculator: Calculator) -> Evaluator:
     """Ask an ASE calculator, one structure after the other.
+
+    One that has a method ``compute`` for batches is asked by that for several structures.
 
     Args:
         calculator: With energy and forces; stress and energies are asked for where implemented.
@@ -83,7 +91,20 @@ def calculator_evaluator(calculator: Calculator) -> Evaluator:
             float(copied.get_potential_energy()), energies, copied.get_forces(), virial
         )
 
-    return lambda structures: [ask_one(atoms) for atoms in structures]
+    def ask(structures: Sequence[Atoms]) -> list[Evaluation]:
+        if len(structures) > 1 and hasattr(calculator, "compute"):
+            batch = calculator.compute(structures)
+            return [_of_results(*one) for one in zip(structures, batch, strict=True)]
+        return [ask_one(atoms) for atoms in structures]
+
+    return ask
+
+
+def _of_results(atoms: Atoms, results: Mapping[str, Any]) -> Evaluation:
+    virial = None
+    if "stress" in results:
+        virial = voigt_6_to_full_3x3_stress(results["stress"]) * atoms.get_volume()
+    return Evaluation(results["energy"], results.get("energies"), results["forces"], virial)
 
 
 def split(batch: Results, structures: Sequence[Atoms]) -> list[Evaluation]:

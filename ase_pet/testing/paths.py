@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from ase_pet.testing.evaluators import Evaluation, Evaluator
+from ase_pet.testing.evaluators import Evaluation, Evaluator, largest
 from ase_pet.testing.structures import bond_length
 
 #: From a coordinate, Å, to a structure.
@@ -66,8 +66,8 @@ def largest_jump(
     jumps = [_bisect(evaluator, path, a, b, width) for a, b in hunted]
     return Jump(
         max(jumps, key=lambda jump: jump.forces).position,
-        max(jump.energy for jump in jumps),
-        max(jump.forces for jump in jumps),
+        largest(*(jump.energy for jump in jumps)),
+        largest(*(jump.forces for jump in jumps)),
     )
 
 
@@ -98,7 +98,7 @@ def _change(a: Evaluation, b: Evaluation) -> float:
 
 
 def crossing(species: Sequence[int], cutoff: float) -> Path:
-    """An atom that leaves a bent molecule; at x = ``cutoff`` it leaves the end it is nearest to.
+    """An atom that leaves a bent molecule; at x = ``cutoff`` it leaves the molecule's first atom.
 
     Args:
         species: Atomic numbers.
@@ -113,6 +113,13 @@ def crossing(species: Sequence[int], cutoff: float) -> Path:
         return Atoms(z, [*base, (x * direction).tolist()])
 
     return at
+
+
+def last_crossing(species: Sequence[int], cutoff: float) -> float:
+    """Where on :func:`crossing` the atom leaves the second, and its last, neighbour, Å."""
+    bond = bond_length(int(species[0]), int(species[1 % len(species)]))
+    along = 0.48 * bond  # of the direction, which is 0.48 along the bond
+    return float(along + np.sqrt(cutoff**2 - bond**2 + along**2))
 
 
 def bending(species: Sequence[int], *, n_atoms: int = 3) -> Path:

@@ -166,6 +166,15 @@ def test_atoms_far_apart_cost_no_memory(search: NeighborSearch) -> None:
         assert search(system_of(pairs, 1.5 * far * np.eye(3), True), 5.0).n_edges == 4
 
 
+def test_long_and_thin_boxes(search: NeighborSearch) -> None:
+    """Where a library of bins may leave an axis without any."""
+    for away in ([1e6, 0, 0], [2e3, 2e3, 0], [0, 3e8, 1.0]):
+        assert search(system_of([[0, 0, 0], away]), 5.5).n_edges == 0
+    for cell in ([2e3, 2e3, 6.0], [6e5, 6.0, 6.0]):
+        found = search(system_of([[0, 0, 0], [1, 0, 0]], np.diag(cell), True), 5.5)
+        assert found.n_edges == 2
+
+
 @pytest.mark.parametrize("cutoff", [2e3, 1e9, 1e300])
 def test_too_many_pairs_are_refused(search: NeighborSearch, cutoff: float) -> None:
     with pytest.raises(NeighborError, match=r"about .* pairs within .* Å .* GiB .* shorter cutoff"):

@@ -82,6 +82,13 @@ def test_results_hold_no_autograd_graph_and_leave_none_behind(potential) -> None
     assert float(outside[1].abs().max()) > 1e-3
 
 
+@pytest.mark.parametrize("potential", [tiny_pet(), Symmetrized(tiny_pet())])
+def test_no_forces_rather_than_wrong_ones_where_nothing_is_differentiated(potential) -> None:
+    graph = graph_of([STRUCTURES["molecule"]], 2.6)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="leave torch"):
+        evaluate(potential, graph)
+
+
 @pytest.mark.parametrize("symmetrized", [False, True])
 def test_training_can_differentiate_forces_and_virials(symmetrized: bool) -> None:
     pet: PET = tiny_pet().requires_grad_(True)

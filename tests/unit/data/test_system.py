@@ -23,7 +23,7 @@ def two_atoms(**changes: torch.Tensor) -> System:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("positions", torch.zeros(2, 2, dtype=torch.float64), r"positions: .*\[2, 3\].*\[2, 2\]"),
+        ("positions", torch.zeros(2, 2, dtype=torch.float64), r"positions: .*\[n, 3\].*\[2, 2\]"),
         ("positions", torch.zeros(2, 3), "positions: expected dtype torch.float64"),
         ("numbers", torch.zeros(3, dtype=torch.int64), "numbers: expected shape"),
         ("numbers", torch.zeros(2, dtype=torch.int32), "numbers: expected dtype torch.int64"),
@@ -44,12 +44,37 @@ def test_wrong_arguments_are_named(name: str, value: torch.Tensor, message: str)
 def test_positions_and_cell_must_be_finite(bad: float) -> None:
     positions = two_atoms().positions.clone()
     positions[1, 2] = bad
-    with pytest.raises(GeometryError, match=r"positions: not finite.*indices \[1\]"):
+    with pytest.raises(GeometryError, match=r"positions: atom 1 of structure 0 .*not finite"):
         two_atoms(positions=positions)
     cell = two_atoms().cell.clone()
     cell[0, 2, 2] = bad
     with pytest.raises(GeometryError, match="cell: not finite"):
         two_atoms(cell=cell)
+
+
+def test_positions_and_cell_must_be_where_float64_resolves_distances() -> None:
+    with pytest.raises(GeometryError, match=r"atom 0 of structure 0 .*more than 1e\+09 Å"):
+        two_atoms(positions=two_atoms().positions + 2e9)
+    with pytest.raises(GeometryError, match=r"cell: .*beyond 1e\+09 Å"):
+        two_atoms(cell=two_atoms().cell * 1e9)
+
+
+def test_errors_name_the_structure_of_a_batch() -> None:
+    bad = System.cat([two_atoms(), two_atoms()])
+    positions = bad.positions.clone()
+    positions[3, 1] = float("nan")
+    with pytest.raises(GeometryError, match="atom 1 of structure 1 "):
+        System(positions, bad.numbers, bad.cell, bad.pbc, bad.system_index)
+    assert bad.structure_of(3) == (1, 2)
+    cell = bad.cell.clone()
+    cell[1, 1] = cell[1, 0]
+    with pytest.raises(GeometryError, match="lattice vectors of structure 1 "):
+        System(bad.positions, bad.numbers, cell, bad.pbc, bad.system_index)
+
+
+def test_moving_to_where_it_is_copies_nothing() -> None:
+    system = two_atoms()
+    assert system.to("cpu") is system
 
 
 @pytest.mark.parametrize("rows", [[1, 1, 0], [2, 0, 0], [0, 0, 0]])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
 from ase_pet.ecse import PaperSettings, SmoothSettings
@@ -11,8 +13,29 @@ def test_presets_have_names() -> None:
     assert settings("smooth") == SmoothSettings()
     mine = SmoothSettings(window=0.3)
     assert settings(mine) is mine
-    with pytest.raises(ValueError, match="weights: expected 'smooth' or 'paper', got 'Smooth'"):
+    with pytest.raises(ValueError, match=r"weights: expected 'smooth', .* got 'Smooth'"):
         settings("Smooth")
+
+
+def test_settings_that_are_no_names_nor_settings() -> None:
+    with pytest.raises(ValueError, match="weights: expected"):
+        settings(["smooth"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [PaperSettings, SmoothSettings])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_values_out_of_range_are_named(kind: type, value: float) -> None:
+    for name in asdict(kind()):
+        with pytest.raises(ValueError, match=f"{name}: expected a finite number"):
+            kind(**{name: value})
+
+
+def test_widths_cannot_be_zero_but_penalties_can() -> None:
+    for name in ("window", "axis_window", "reach", "fade_width", "beta"):
+        with pytest.raises(ValueError, match=f"{name}: .*more than 0"):
+            SmoothSettings(**{name: 0.0})
+    assert SmoothSettings(axis_penalty=0.0).axis_penalty == 0.0
+    assert PaperSettings(n_prunings=0).n_prunings == 0
 
 
 def test_the_defaults_of_the_paper() -> None:

@@ -8,9 +8,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 
 from ase_pet.data import Graph
+from ase_pet.derivatives import evaluate
 from ase_pet.ecse import SmoothSettings, Symmetrized
+from ase_pet.ecse.axis import compete
 from ase_pet.ecse.smooth import smooth_frames
 from ase_pet.testing.evaluators import graph_of, potential_evaluator
 from ase_pet.testing.paths import crossing
@@ -108,6 +111,22 @@ def test_edges_beyond_the_cutoff_make_no_frames() -> None:
     torch.testing.assert_close(symmetrized(near), symmetrized(far), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("weights", ["smooth", "paper"])
+@pytest.mark.parametrize("ensemble", ["local", "global"])
+def test_an_edge_exactly_at_the_cutoff_has_no_gradient(weights: str, ensemble: str) -> None:
+    """O-C-O, the ends apart by the cutoff of the network, with a longer one of other terms."""
+    symmetrized = Symmetrized(tiny_pet(cutoff=2.25), ensemble=ensemble, weights=weights)
+    line = Atoms("OCO", [[-1.125, 0, 0], [0, 0, 0], [1.125, 0, 0]])
+    near, far = graph_of([line], 2.2), graph_of([line], 3.0)
+    assert float(far.vectors.norm(dim=1).max()) == 2.25
+    energies, gradient = evaluate(symmetrized, far)
+    expected, expected_gradient = evaluate(symmetrized, near)
+    torch.testing.assert_close(energies, expected, rtol=0, atol=1e-13)
+    inside = far.vectors.norm(dim=1) < 2.2
+    torch.testing.assert_close(gradient[inside], expected_gradient, rtol=0, atol=1e-12)
+    assert float(gradient[~inside].abs().max()) < 1e-12
+
+
 @pytest.mark.parametrize("ensemble", ["local", "global"])
 def test_an_atom_that_leaves_the_reach_of_the_nearest_is_let_go_gently(ensemble: str) -> None:
     """Without the penalty of distance the force constant here is 5900 eV/Å²."""
@@ -124,7 +143,21 @@ def test_an_atom_that_leaves_the_reach_of_the_nearest_is_let_go_gently(ensemble:
 
 
 def test_a_frame_is_born_with_no_weight() -> None:
-    """Two of the weights' derivatives are continuous where a pair enters the competition."""
+    """A pair's weight begins as the cube of how far it is inside the window."""
+    lone = torch.zeros(2, dtype=torch.int64)
+
+    def weight(worse: float) -> float:
+        scores = torch.tensor([1.0, 1.0 + worse], dtype=torch.float64)
+        return float(compete(scores, S.window, lone, 1, S.beta)[1])
+
+    inside, outside = 0.5 * S.window, 2.0 * S.window
+    for _ in range(60):
+        middle = 0.5 * (inside + outside)
+        inside, outside = (middle, outside) if weight(middle) > 0 else (inside, middle)
+    assert weight(inside - 2e-3) / weight(inside - 1e-3) == pytest.approx(8.0, rel=0.05)
+
+
+def test_frames_come_and_go_without_a_jump() -> None:
     path = crossing(SPECIES, 2.9)
     counts, weights = [], []
     for x in np.arange(1.6, 2.9, 0.01):

@@ -154,7 +154,7 @@ def test_it_passes_on_what_the_backbone_is() -> None:
         ({"symmetry": "O3"}, r"symmetry: expected one of .*'O\(3\)'.*got 'O3'"),
         ({"symmetry": None}, "symmetry: expected one of"),
         ({"ensemble": "auto"}, "ensemble: expected one of .*'local'"),
-        ({"weights": "rough"}, "weights: expected 'smooth' or 'paper'"),
+        ({"weights": "rough"}, "weights: expected 'smooth', 'paper'"),
         ({"memory_budget": 0}, "memory_budget: expected a positive number, got 0"),
     ],
 )

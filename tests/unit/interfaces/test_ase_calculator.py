@@ -407,8 +407,8 @@ def broken(kind: str) -> Atoms:
     ("kind", "message"),
     [
         ("empty", "no atoms"),
-        ("nan", r"positions: not finite.*indices \[1\]"),
-        ("infinite", r"positions: not finite.*indices \[1\]"),
+        ("nan", r"positions: atom 1 of structure 0 .*not finite"),
+        ("infinite", r"positions: atom 1 of structure 0 .*not finite"),
         ("flat", "zero volume"),
         ("coincident", r"atoms 0 and 1 \(Si, Si\) are .* apart"),
         ("image", "atoms 0 and 1.*periodic image"),
