@@ -19,9 +19,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ase_pet.data import Graph
+from ase_pet.data import Graph, run_index
 from ase_pet.ecse.frames import Frames, axis_frames, directions, pair_frames, parallel, sine2
-from ase_pet.ecse.segments import run_index, segment_sum, soft_extremum
+from ase_pet.ecse.segments import segment_sum, soft_extremum
 from ase_pet.ecse.settings import SmoothSettings
 from ase_pet.potentials.cutoffs import smooth_step
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ase_pet.data import Graph
-from ase_pet.ecse.segments import run_index
+from ase_pet.data import Graph, run_index
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ase_pet.data import run_index
+
 
 def segment_sum(values: Tensor, group: Tensor, n_groups: int) -> Tensor:
     """Sum [n, ...] over groups -> [n_groups, ...].
@@ -62,18 +64,3 @@ def ordered_pairs(centers: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
     second = start[centers][first] + run_index(counts[centers])
     different = first != second
     return first[different], second[different]
-
-
-def run_index(lengths: Tensor) -> Tensor:
-    """0, 1, ..., l-1 for each length l, one run after the other.
-
-    Args:
-        lengths: [n], int64.
-
-    Returns:
-        [sum of lengths], int64.
-    """
-    ends = lengths.cumsum(0)
-    total = int(ends[-1]) if len(ends) else 0
-    run = torch.repeat_interleave(lengths, output_size=total)
-    return torch.arange(total, device=lengths.device) - (ends - lengths)[run]

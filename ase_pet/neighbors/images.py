@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ase_pet.data import System
+from ase_pet.data import System, run_index
 from ase_pet.neighbors.memory import BYTES_PER_IMAGE, require_memory
 
 #: A lattice vector this many times longer than its lattice planes are apart is badly skewed.
@@ -160,7 +160,7 @@ def integer_boxes(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     sizes = (last - first + 1).clamp(min=0)
     counts = sizes.prod(1)
     box = torch.repeat_interleave(counts)
-    rank = torch.arange(box.shape[0], device=box.device) - (counts.cumsum(0) - counts)[box]
+    rank = run_index(counts)
     size = sizes[box]
     z = rank % size[:, 2]
     rank = rank // size[:, 2]

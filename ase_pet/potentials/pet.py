@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ase_pet.data import Graph
+from ase_pet.data import Graph, run_index
 from ase_pet.potentials.cutoffs import cosine_cutoff
 from ase_pet.potentials.species import SpeciesTable
 
@@ -141,9 +141,7 @@ class _Rows:
     def build(graph: Graph, factors: Tensor) -> _Rows:
         counts = torch.bincount(graph.centers, minlength=graph.n_atoms)
         n_slots = int(counts.max()) if graph.n_atoms else 0
-        first = counts.cumsum(0) - counts
-        place = torch.arange(graph.n_edges, device=counts.device) - first[graph.centers]
-        slots = graph.centers * n_slots + place
+        slots = graph.centers * n_slots + run_index(counts)
         padded = factors.new_zeros(graph.n_atoms * n_slots).index_put((slots,), factors)
         return _Rows(slots, n_slots, padded.view(graph.n_atoms, n_slots))
 

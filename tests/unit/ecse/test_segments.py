@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ase_pet.ecse.segments import ordered_pairs, run_index, segment_sum, soft_extremum
+from ase_pet.ecse.segments import ordered_pairs, segment_sum, soft_extremum
 
 
 def test_segment_sum_adds_what_belongs_together() -> None:
@@ -72,9 +72,3 @@ def test_ordered_pairs_are_all_of_them(counts: list[int]) -> None:
         if e != f and centers[e] == centers[f]
     ]
     assert list(zip(first.tolist(), second.tolist(), strict=True)) == expected
-
-
-def test_run_index_counts_within_each_run() -> None:
-    assert run_index(torch.tensor([2, 0, 3, 1])).tolist() == [0, 1, 0, 1, 2, 0]
-    assert run_index(torch.tensor([0, 0])).tolist() == []
-    assert run_index(torch.tensor([], dtype=torch.int64)).tolist() == []
