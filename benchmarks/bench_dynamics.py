@@ -13,9 +13,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
-from common import CHECKPOINTS, RESULTS, show, write
+from common import CHECKPOINTS, RESULTS, console, show, write
 
 from ase_pet import PETCalculator
 
@@ -33,7 +33,9 @@ def run(atoms: Atoms, n_steps: int, time_step: float, every: int = 1) -> dict[st
     momenta: list[np.ndarray] = []
     dyn = VelocityVerlet(atoms, timestep=time_step * units.fs)
     dyn.attach(record, interval=every)
-    dyn.run(n_steps)
+    for _ in dyn.irun(n_steps):
+        if dyn.nsteps % 100 == 0:
+            console.print(f"step {dyn.nsteps} of {n_steps}, {rows[-1][1]:.6f} eV")
     table = np.array(rows)
     return {"time": table[:, 0], "energy": table[:, 1], "angular momentum": np.array(momenta)}
 
@@ -43,7 +45,7 @@ def silicon(calc: PETCalculator, picoseconds: float) -> tuple[list[float], dict[
     atoms = bulk("Si", cubic=True).repeat(2)
     rng = np.random.default_rng(0)
     # Twice the temperature: half of the kinetic energy goes into the potential at once.
-    MaxwellBoltzmannDistribution(atoms, temperature_K=600, force_temp=True, rng=rng)
+    thermalize_momenta(atoms, 600.0, exact_temperature=True, rng=rng)
     Stationary(atoms)
     atoms.calc = calc
     start = time.perf_counter()
@@ -63,7 +65,7 @@ def cluster(calc: PETCalculator) -> tuple[float, dict[str, np.ndarray]]:
     nearest = np.argsort(np.linalg.norm(crystal.positions - middle, axis=1))[:10]
     atoms = Atoms("Si10", positions=crystal.positions[nearest])
     rng = np.random.default_rng(1)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=rng)
+    thermalize_momenta(atoms, 300.0, rng=rng)
     Stationary(atoms)
     spin = np.cross([0.0, 0.0, 0.01], atoms.positions - atoms.get_center_of_mass())
     atoms.set_velocities(atoms.get_velocities() + spin)

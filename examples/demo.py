@@ -108,7 +108,8 @@ def run_phonons(model: str, crystal: Atoms, out: Path) -> dict[str, object]:
             folder = out / "phonons" / label.replace(", ", "-")
             records[label] = compute_phonons(atoms, settings, folder, console=console)
             found[label] = records[label].summary()
-            optical.append(np.sort(records[label].gamma)[3:])
+            gamma = records[label].gamma  # unstable modes are negative
+            optical.append(np.sort(gamma[np.abs(gamma).argsort()[3:]]))
         cells = (" ".join(f"{x:.3f}" for x in modes) for modes in optical)
         table.add_row(name, *cells, f"{np.ptp(np.concatenate(optical)):.1e}")
     write_figure(out / "phonons.png", plot_bands(records))
