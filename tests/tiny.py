@@ -31,6 +31,7 @@ class Pairwise:
 
     n_layers = 1
     species = SPECIES
+    symmetry = "O(3)"
 
     def __init__(self, cutoff: float = 2.6) -> None:
         self.cutoff = cutoff
