@@ -122,6 +122,11 @@ def convert_model(
     target: Annotated[
         int | None, typer.Option(help="Which target of a model with several, from 0.")
     ] = None,
+    length_unit: Annotated[
+        str | None,
+        typer.Option(help="Of the training data of a TorchMD-NET checkpoint. [default: angstrom]"),
+    ] = None,
+    energy_unit: Annotated[str | None, typer.Option(help="Likewise. [default: eV]")] = None,
     note: Annotated[
         list[str] | None,
         typer.Option(help="Metadata, like licence=MIT or citation='...'; may be repeated."),
@@ -134,7 +139,7 @@ def convert_model(
 
     if destination.exists() and not force:
         raise ValueError(f"{destination}: exists; give another name or --force")
-    model = load(source, target=target)
+    model = load(source, target=target, length_unit=length_unit, energy_unit=energy_unit)
     metadata = {**model.metadata, **dict(_parse_note(text) for text in note or [])}
     self_test = model.self_test or record_self_test(
         model.potential, _molecule(model), rotations=str(metadata.get("rotations"))

@@ -12,7 +12,7 @@ Version 1 is a dictionary saved with ``torch.save`` and read with ``weights_only
     units             {"length": "angstrom", "energy": "eV"}
     weights           state dictionary of the backbone
     composition       eV by atomic number, or None
-    zbl               {"inner": Å, "cutoff": Å}, or None
+    zbl               {"inner": Å, "cutoff": Å} and what else differs from its defaults, or None
     metadata          see ``METADATA``
     self_test         see ``ase_pet.formats.self_test``, or None
 """
@@ -35,6 +35,7 @@ from ase_pet.formats.self_test import check_self_test
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET, PETHypers
+from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
 
@@ -54,7 +55,10 @@ METADATA = (
     "accuracy",
     "source",
 )
-_ARCHITECTURES = {"pet": (PET, PETHypers)}
+_ARCHITECTURES: dict[str, tuple[type[PET] | type[TensorNet], type]] = {
+    "pet": (PET, PETHypers),
+    "tensornet": (TensorNet, TensorNetHypers),
+}
 _KEYS: dict[str, type | tuple[type, ...]] = {
     "architecture": str,
     "hyperparameters": dict,
@@ -129,7 +133,7 @@ def to_dict(model: Model) -> dict[str, Any]:
         "units": dict(UNITS),
         "weights": {k: v.detach().cpu().clone() for k, v in backbone.state_dict().items()},
         "composition": None if composition is None else composition.energies,
-        "zbl": None if zbl is None else {"inner": zbl.inner, "cutoff": zbl.cutoff},
+        "zbl": None if zbl is None else zbl.options,
         "metadata": {**dict.fromkeys(METADATA), **model.metadata},
         "self_test": model.self_test,
     }
@@ -240,7 +244,7 @@ def _check_plain(where: str, name: str, value: object) -> None:
         )
 
 
-def _backbone(content: Mapping[str, Any], where: str) -> PET:
+def _backbone(content: Mapping[str, Any], where: str) -> PET | TensorNet:
     """Build the network and fill in its weights."""
     network, hypers_class = _ARCHITECTURES[content["architecture"]]
     hypers = check_hypers(hypers_class, content["hyperparameters"], where)
@@ -257,7 +261,7 @@ def _backbone(content: Mapping[str, Any], where: str) -> PET:
     return backbone
 
 
-def check_hypers(hypers_class: type[PETHypers], values: Mapping[str, Any], where: str) -> PETHypers:
+def check_hypers(hypers_class: type, values: Mapping[str, Any], where: str) -> Any:
     """Build hyperparameters from a dictionary that must name all of them, correctly typed.
 
     Raises:
