@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -163,12 +164,18 @@ class Engine:
             names: Their numbers in messages, where they are part of a larger batch.
 
         Raises:
-            GeometryError: If two atoms coincide.
+            GeometryError: If two atoms coincide, or a model of finite structures gets a periodic
+                one.
             NeighborError: If the list does not fit in memory.
         """
+        if math.isinf(self.bare.cutoff) and bool(system.pbc.any()):
+            raise GeometryError(
+                "pbc: the model has an energy between all atoms, however distant, and is defined "
+                "for finite structures only; set pbc=False or load another model"
+            )
         system = system.to(self.device)
         search = self.skinned if system.n_systems == 1 else self.search
-        edges = search(system, self.bare.cutoff)
+        edges = search(system, self._reach(system))
         graph = Graph.build(system, edges)
         if self.charge:
             graph = replace(graph, charge=graph.vectors.new_full((graph.n_systems,), self.charge))
@@ -185,6 +192,16 @@ class Engine:
                 f"{edges.shifts[e].tolist()}); remove one of them or correct the cell"
             )
         return graph
+
+    def _reach(self, system: System) -> float:
+        """Cutoff of the neighbour list, Å; if all atoms are neighbours, enough for this batch.
+
+        It is rounded up to a power of two, so that a list serves several steps.
+        """
+        if math.isfinite(self.bare.cutoff) or not system.n_atoms:
+            return self.bare.cutoff
+        extent = (system.positions.amax(0) - system.positions.amin(0)).norm()
+        return float(2.0 ** math.ceil(math.log2(float(extent) + 1.0)))
 
     def __call__(self, system: System) -> Results:
         """Evaluate a batch of structures.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -177,10 +178,12 @@ def _structure(model: Model, path: Path | None) -> Atoms:
 
 
 def _molecule(model: Model) -> Atoms:
-    """A distorted molecule in a cell, so that it has a stress; cheap for any model."""
+    """A distorted molecule, in a cell where the model allows one, so that it has a stress."""
     from ase_pet.testing.structures import structures
 
     molecule = structures(model.species)["molecule"]
+    if math.isinf(model.cutoff):
+        return molecule
     molecule.center(vacuum=0.5 * model.cutoff)
     molecule.pbc = True
     return molecule

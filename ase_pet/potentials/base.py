@@ -15,7 +15,7 @@ class Potential(Protocol):
 
     @property
     def cutoff(self) -> float:
-        """Å; edges at or beyond it contribute nothing."""
+        """Å; edges at or beyond it contribute nothing. Infinite: there are edges between all."""
         ...
 
     @property

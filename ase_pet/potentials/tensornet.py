@@ -24,6 +24,7 @@ Source:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,7 +35,9 @@ from ase_pet.potentials.cartesian import Basis
 from ase_pet.potentials.cutoffs import cosine_cutoff
 from ase_pet.potentials.radial import make_basis
 from ase_pet.potentials.species import SpeciesTable
+from ase_pet.potentials.tensornet_charges import Charges, Coulomb
 from ase_pet.potentials.tensornet_layers import (
+    ACTIVATIONS,
     Embedding,
     Interaction,
     Pairs,
@@ -57,7 +60,7 @@ class TensorNet(nn.Module):
         species: Atomic numbers that the model knows, in any order.
 
     Attributes:
-        cutoff: Å.
+        cutoff: Å; infinite with a Coulomb energy, which is between all atoms.
         n_layers: Receptive field in hops.
         species: Atomic numbers, sorted.
         symmetry: ``"O(3)"`` or ``"SO(3)"``, exact by construction.
@@ -72,15 +75,21 @@ class TensorNet(nn.Module):
         self.hypers = hypers
         self.species_table = SpeciesTable(species)
         self.species = self.species_table.species
-        self.cutoff = hypers.cutoff
+        self.cutoff = math.inf if hypers.coulomb else hypers.cutoff
         self.n_layers = hypers.n_layers + 1 if hypers.messages == "neighbor" else 1
         self.symmetry: str | None = hypers.group
-        self.takes_charge = hypers.charge
+        self.takes_charge = hypers.charge or hypers.n_charges > 0
         self.basis = Basis()
         self.radial = make_basis(hypers.rbf, hypers.n_functions, hypers.cutoff, hypers.inner_cutoff)
         self.embedding = Embedding(hypers, len(self.species))
         self.layers = nn.ModuleList(Interaction(hypers) for _ in range(hypers.n_layers))
         self.readout = Readout(hypers)
+        d, q, n_predictions = hypers.n_units, hypers.n_charges, hypers.n_layers + 1
+        activation = ACTIVATIONS[hypers.activation]()
+        self.charges = nn.ModuleList(
+            Charges(d, q, activation) for _ in range(n_predictions if q else 0)
+        )
+        self.coulomb = Coulomb(q * n_predictions) if hypers.coulomb else None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -112,14 +121,19 @@ class TensorNet(nn.Module):
         species = self.species_table(graph.numbers)
         pairs = self._pairs(graph)
         itself = self._describe(pairs.directions.new_zeros(1)) if self.hypers.self_loops else None
-        strength = pairs.directions.new_ones(graph.n_atoms, 1)
-        if self.takes_charge and graph.charge is not None:
-            charge = graph.charge.to(strength.dtype)[graph.system_index]
-            strength = strength + _CHARGE_FACTOR * charge[:, None]
+        total = pairs.directions.new_zeros(graph.n_systems, 1)
+        if graph.charge is not None:
+            total = graph.charge.to(total.dtype)[:, None]
+        strength = 1.0 + self.hypers.charge * _CHARGE_FACTOR * total[graph.system_index]
         x = self.embedding(pairs, species, self.basis, itself)
-        for layer in self.layers:
-            x = layer(x, pairs, self.basis, strength, itself)
-        energies: Tensor = self.hypers.energy_scale * self.readout(x)
+        charges = [predict(x, graph, total) for predict in self.charges[:1]]
+        for k, layer in enumerate(self.layers):
+            x = layer(x, pairs, self.basis, strength, itself, charges[k] if charges else None)
+            charges += [predict(x, graph, total) for predict in self.charges[k + 1 : k + 2]]
+        energies: Tensor = self.readout(x)
+        if self.coulomb is not None:
+            energies = energies + self.coulomb(torch.cat(charges, 1), graph)
+        energies = self.hypers.energy_scale * energies
         if self.hypers.energy_shift:
             sizes = torch.bincount(graph.system_index, minlength=graph.n_systems)
             energies = energies + self.hypers.energy_shift / sizes[graph.system_index]
@@ -128,7 +142,8 @@ class TensorNet(nn.Module):
     def _pairs(self, graph: Graph) -> Pairs:
         """One entry for each edge and its reverse, whose vectors share the gradient evenly."""
         edges = torch.arange(graph.n_edges, device=graph.reverse.device)
-        chosen = torch.nonzero(edges <= graph.reverse)[:, 0]
+        near = graph.vectors.square().sum(1) < self.hypers.cutoff**2
+        chosen = torch.nonzero((edges <= graph.reverse) & near)[:, 0]
         back = graph.reverse[chosen]
         vectors = graph.vectors.to(self.dtype)
         there = vectors[chosen]

@@ -55,6 +55,8 @@ class TensorNetHypers:
         self_loops: Each atom is its own neighbour at distance zero.
         messages: Whose tensors a message carries: the neighbour's, or the ``"center"``'s own.
         charge: The total charge of a structure scales its interactions.
+        n_charges: Channels of charges that messages know of (TensorNet2); 0 for none.
+        coulomb: Add the energy of these charges, between all atoms of a finite structure.
         readout: A perceptron, or a ``"gated"`` one: a perceptron times a sigmoid one.
         readout_width: Width of its hidden layers.
         readout_depth: How many hidden layers it has.
@@ -73,6 +75,8 @@ class TensorNetHypers:
     self_loops: bool = False
     messages: Literal["neighbor", "center"] = "neighbor"
     charge: bool = False
+    n_charges: int = 0
+    coulomb: bool = False
     readout: Literal["perceptron", "gated"] = "perceptron"
     readout_width: int = 32
     readout_depth: int = 1
@@ -83,8 +87,11 @@ class TensorNetHypers:
         for name in ("n_units", "n_functions", "readout_width", "readout_depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.n_layers < 0:
-            raise ValueError(f"n_layers: expected at least 0, got {self.n_layers}")
+        for name in ("n_layers", "n_charges"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        if self.coulomb and not self.n_charges:
+            raise ValueError("coulomb: expected n_charges of at least 1 with it, got 0")
         if not 0.0 <= self.inner_cutoff < self.cutoff:
             raise ValueError(
                 f"inner_cutoff: expected at least 0 and less than cutoff={self.cutoff}, "
@@ -196,7 +203,7 @@ class Interaction(nn.Module):
         activation = ACTIVATIONS[hypers.activation]()
         self.hypers = hypers
         self.filters = nn.Sequential(
-            *(nn.Linear(hypers.n_functions, d), activation),
+            *(nn.Linear(hypers.n_functions + 2 * hypers.n_charges, d), activation),
             *(nn.Linear(d, 2 * d), activation),
             *(nn.Linear(2 * d, 3 * d), activation),
         )
@@ -210,6 +217,7 @@ class Interaction(nn.Module):
         basis: Basis,
         strength: Tensor,
         itself: tuple[Tensor, Tensor] | None,
+        charges: Tensor | None = None,
     ) -> Tensor:
         """Advance tensors [9, n_atoms, n_units] by one layer.
 
@@ -219,20 +227,15 @@ class Interaction(nn.Module):
             basis: Of 3×3 tensors.
             strength: [n_atoms, 1], factor of products, 1 without charge.
             itself: Radial functions [1, n_functions] and envelope [1, 1] of a self loop.
+            charges: [n_atoms, n_charges], e, if messages know of them.
         """
         x = x / (x.square().sum(0) + 1.0)
         y = self.mix_in(x)
-        weights = pairs.envelope * self.filters(pairs.functions)
-        if self.hypers.messages == "center":
-            total = weights.new_zeros(y.shape[1], weights.shape[1])
-            total = total.index_add(0, pairs.first, weights).index_add(0, pairs.second, weights)
-            message = scale_parts(y, total)
-        else:
-            weights = weights.view(len(weights), 3, y.shape[2])
-            message = gather_scale_add(weights, y, pairs.second, pairs.first)
-            message = message + gather_scale_add(weights, y, pairs.first, pairs.second)
+        message = self._messages(y, pairs, charges)
         if itself is not None:
             functions, envelope = itself
+            if charges is not None:
+                functions = torch.cat([functions.expand(len(charges), -1), charges, charges], 1)
             message = message + scale_parts(y, envelope * self.filters(functions))
         y, message = basis.matrices(y), basis.matrices(message)
         product = multiply(y, message)
@@ -243,6 +246,24 @@ class Interaction(nn.Module):
         square = basis.components(multiply(matrices, matrices))
         advanced: Tensor = x + change + strength * square
         return advanced
+
+    def _messages(self, y: Tensor, pairs: Pairs, charges: Tensor | None) -> Tensor:
+        """Sums over neighbours [9, n_atoms, n_units]."""
+        first, second, functions = pairs.first, pairs.second, pairs.functions
+        back = None
+        if charges is not None:
+            q, p = charges[first], charges[second]
+            back = pairs.envelope * self.filters(torch.cat([functions, p, q], 1))
+            functions = torch.cat([functions, q, p], 1)
+        there = pairs.envelope * self.filters(functions)
+        back = there if back is None else back
+        if self.hypers.messages == "center":
+            total = there.new_zeros(y.shape[1], there.shape[1])
+            total = total.index_add(0, first, there).index_add(0, second, back)
+            return scale_parts(y, total)
+        shape = (len(there), 3, y.shape[2])
+        to_first = gather_scale_add(there.view(shape), y, second, first)
+        return to_first + gather_scale_add(back.view(shape), y, first, second)
 
 
 class Readout(nn.Module):

@@ -121,15 +121,18 @@ def _unit(name: str, unit: str, known: Mapping[str, float], path: Path) -> float
 
 def _refuse_unsupported(options: Mapping[str, Any], path: Path) -> None:
     kind = options.get("model")
-    if kind != "tensornet":
+    if kind not in ("tensornet", "tensornet2"):
         raise CheckpointError(
-            f"{path}: a TorchMD-NET model of the kind {kind!r}; only 'tensornet' can be imported"
+            f"{path}: a TorchMD-NET model of the kind {kind!r}; only 'tensornet' and 'tensornet2' "
+            "can be imported"
         )
     missing = sorted(_NEEDED - options.keys())
     if missing:
         raise CheckpointError(f"{path}: hyper_parameters: missing {missing}")
-    expected = {
-        "output_model": ("Scalar",),
+    second = kind == "tensornet2"
+    expected: dict[str, tuple[object, ...]] = {
+        "output_model": ("Scalar", "ScalarPlusWeightedCoulomb") if second else ("Scalar",),
+        "coulomb_cutoff": (None,),
         "reduce_op": ("add", "sum"),
         "activation": tuple(_ACTIVATIONS),
         "rbf_type": ("expnorm", "gauss"),
@@ -165,6 +168,13 @@ def _network(
     prefix = "model.output_model.output_network."
     prefix += "layers." if weights.names(prefix + "layers.") else ""
     values, depth = perceptron_weights(weights, "readout.values", prefix)
+    second = options["model"] == "tensornet2"
+    charges = _charges(weights, int(options["num_layers"])) if second else {}
+    coulomb = "coulomb.weights" in charges
+    if coulomb and length != 1.0:
+        raise CheckpointError(
+            f"{path}: length_unit: the Coulomb energy of the model is in Å, so that its data were"
+        )
     try:
         hypers = TensorNetHypers(
             cutoff=float(options["cutoff_upper"]) * length,
@@ -176,7 +186,9 @@ def _network(
             activation=_ACTIVATIONS[options["activation"]],
             group=options["equivariance_invariance_group"],
             self_loops=True,
-            charge=True,
+            charge=not second,
+            n_charges=int(options["q_dim"]) if second else 0,
+            coulomb=coulomb,
             readout_width=values["readout.values.0.weight"].shape[0],
             readout_depth=depth,
             energy_scale=weights.number("model.std", 1.0) * energy,
@@ -184,7 +196,22 @@ def _network(
         )
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return hypers, {**found, **radial, **values}, species
+    return hypers, {**found, **radial, **values, **charges}, species
+
+
+def _charges(weights: Weights, n_layers: int) -> dict[str, Tensor]:
+    """Weights of the predictions of charges, one before and one after each layer."""
+    found: dict[str, Tensor] = {}
+    names = ["charge_predict_0.", *(f"charge_predicts.{k}." for k in range(n_layers))]
+    for k, name in enumerate(names):
+        prefix, ours = _NETWORK + name, f"charges.{k}"
+        for kind in ("weight", "bias"):
+            found[f"{ours}.norm.{kind}"] = weights.take(f"{prefix}q_norm.{kind}")
+        found |= perceptron_weights(weights, f"{ours}.values", f"{prefix}q_mlp.layers.")[0]
+    weighted = "model.output_model.qweights"
+    if weights.names(weighted):
+        found["coulomb.weights"] = weights.take(weighted)
+    return found
 
 
 def _radial(
