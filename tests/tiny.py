@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ase_pet.data import Graph
 from ase_pet.potentials.pet import PET, PETHypers
+from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
 
 SPECIES = (1, 6, 8)
 
@@ -24,6 +25,20 @@ def tiny_pet(n_layers: int = 1, *, seed: int = 0, cutoff: float = 2.6, **hypers:
             if parameter.dim() > 1:
                 parameter.mul_(1.7)
     return pet.eval().requires_grad_(False)
+
+
+def tiny_tensornet(
+    n_layers: int = 1, *, seed: int = 0, cutoff: float = 2.6, **hypers: Any
+) -> TensorNet:
+    """A random TensorNet in float64 with weights large enough that every option matters."""
+    sizes = {"n_units": 6, "n_functions": 5, "readout_width": 5, "n_layers": n_layers}
+    torch.manual_seed(seed)
+    network = TensorNet(TensorNetHypers(cutoff=cutoff, **{**sizes, **hypers}), SPECIES).double()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if not name.startswith("radial."):
+                parameter.mul_(1.5)
+    return network.eval().requires_grad_(False)
 
 
 class Pairwise:

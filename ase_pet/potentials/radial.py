@@ -52,7 +52,7 @@ class ExponentialBasis(nn.Module):
         inner_cutoff: L, Å.
 
     Source:
-        Unke & Meuwly, J. Chem. Theory Comput. 15, 3678 (2019), eq. (7).
+        Unke & Meuwly, J. Chem. Theory Comput. 15, 3678 (2019).
     """
 
     def __init__(self, n_functions: int, cutoff: float, inner_cutoff: float = 0.0) -> None:
@@ -104,7 +104,7 @@ class BesselBasis(nn.Module):
 
     Source:
         Klicpera, Gross & Günnemann, ICLR 2020 (arXiv 2003.03123), eq. (7); with ``smooth``
-        Kocer, Mason & Erturk, J. Chem. Phys. 150, 154102 (2019), eqs. (7) to (11).
+        Kocer, Mason & Erturk, J. Chem. Phys. 150, 154102 (2019).
     """
 
     def __init__(self, n_functions: int, cutoff: float, *, smooth: bool = False) -> None:

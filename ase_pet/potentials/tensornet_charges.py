@@ -12,8 +12,8 @@ The energy of all channels, a weighted mean, is that of point charges, damped at
     \sum_c w_c\, q_{ic} q_{jc} \Big/ \sum_c w_c, \qquad c(r) = e^{1 - 1/(1 - (r/4.6\,Å)^2)}
 
 Source:
-    TensorNet2 of TorchMD-NET, after Anstine, Zubatyuk & Isayev, Chem. Sci. 16, 10228 (2025)
-    (AIMNet2), eqs. for neutral charge equilibration and short-range damping.
+    TensorNet2 of TorchMD-NET (https://github.com/torchmd/torchmd-net), which takes equilibration
+    and damping from AIMNet2: Anstine, Zubatyuk & Isayev, Chem. Sci. 16, 10228 (2025).
 """
 
 from __future__ import annotations
