@@ -43,6 +43,7 @@ from ase_pet.potentials.tensornet_layers import (
     Pairs,
     Readout,
     TensorNetHypers,
+    in_double,
 )
 
 __all__ = ["TensorNet", "TensorNetHypers"]
@@ -113,7 +114,7 @@ class TensorNet(nn.Module):
         )
 
     def forward(self, graph: Graph) -> Tensor:
-        """Return energies [n_atoms], eV, in the network's dtype.
+        """Return energies [n_atoms], eV, float64.
 
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
@@ -130,9 +131,11 @@ class TensorNet(nn.Module):
         for k, layer in enumerate(self.layers):
             x = layer(x, pairs, self.basis, strength, itself, charges[k] if charges else None)
             charges += [predict(x, graph, total) for predict in self.charges[k + 1 : k + 2]]
-        energies: Tensor = self.readout(x)
+        # The readout is a small part of the work, and where single precision costs most: the same
+        # rounding of several eV in all atoms of a crystal adds up.
+        energies = in_double(self.readout, x)
         if self.coulomb is not None:
-            energies = energies + self.coulomb(torch.cat(charges, 1), graph)
+            energies = energies + self.coulomb(torch.cat(charges, 1).double(), graph)
         energies = self.hypers.energy_scale * energies
         if self.hypers.energy_shift:
             sizes = torch.bincount(graph.system_index, minlength=graph.n_systems)

@@ -94,7 +94,8 @@ class Coulomb(nn.Module):
         r = vectors.square().sum(1).clamp_min(1e-12).sqrt()
         t = (r / _DAMPED).clamp(0.0, 1.0 - 1e-6)
         factor = -torch.expm1(1.0 - 1.0 / (1.0 - t.square())) / r
-        weighted = charges * (self.weights / self.weights.sum())
+        weights = self.weights.to(charges.dtype)
+        weighted = charges * (weights / weights.sum())
         products = (weighted[graph.centers] * charges[graph.others]).sum(1)
         return charges.new_zeros(graph.n_atoms).index_add(
             0, graph.centers, _HALF_COULOMB * factor * products

@@ -291,3 +291,10 @@ class Readout(nn.Module):
         features = self.activation(self.linear(self.norm(squared_norms(x))))
         values: Tensor = self.values(features)[:, 0]
         return values if self.gates is None else values * self.gates(features)[:, 0].sigmoid()
+
+
+def in_double(module: nn.Module, x: Tensor) -> Tensor:
+    """Evaluate a module in double precision, whatever the dtype of its weights."""
+    weights = {name: parameter.double() for name, parameter in module.named_parameters()}
+    found: Tensor = torch.func.functional_call(module, weights, (x.double(),))
+    return found
