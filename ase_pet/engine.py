@@ -12,6 +12,7 @@ import torch
 from ase_pet.data import Graph, Results, System
 from ase_pet.derivatives import evaluate, results
 from ase_pet.ecse import Mirrored, Settings, Symmetrized
+from ase_pet.ecse.settings import settings
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
@@ -109,6 +110,9 @@ class Engine:
             raise ValueError(f"ensemble: expected one of {(*ENSEMBLES, 'auto')}, got {ensemble!r}")
         if not 0.0 <= skin < float("inf"):
             raise ValueError(f"skin: expected a finite length in Å, at least 0, got {skin}")
+        settings(weights)  # checked where no copies need them, too
+        if not math.isfinite(charge):
+            raise ValueError(f"charge: expected a finite number, got {charge}")
         if charge and not takes_charge(potential.backbone):
             raise ValueError(
                 f"charge: the model was trained without a total charge, got charge={charge:g}; "

@@ -285,3 +285,10 @@ def test_a_charge_is_used_or_refused() -> None:
         Engine(potential, charge=0.0)
         with pytest.raises(ValueError, match=r"charge: .*trained without.*got charge=1"):
             Engine(potential, charge=1.0)
+    with pytest.raises(ValueError, match="charge: expected a finite number, got nan"):
+        Engine(takes, charge=float("nan"))
+
+
+def test_options_are_checked_where_no_copies_need_them() -> None:
+    with pytest.raises(ValueError, match="weights: expected 'smooth', 'paper' or settings"):
+        Engine(Total(tiny_tensornet()), weights="soft")
