@@ -55,7 +55,8 @@ METADATA = (
     "accuracy",
     "source",
 )
-_ARCHITECTURES: dict[str, tuple[type[PET] | type[TensorNet], type]] = {
+#: Backbone and hyperparameters by the name in a file.
+ARCHITECTURES: dict[str, tuple[type[PET] | type[TensorNet], type]] = {
     "pet": (PET, PETHypers),
     "tensornet": (TensorNet, TensorNetHypers),
 }
@@ -114,11 +115,11 @@ def to_dict(model: Model) -> dict[str, Any]:
     """The content of the file, see the head of this module."""
     total = model.potential
     backbone = total.backbone
-    if model.architecture not in _ARCHITECTURES or not isinstance(
-        backbone, _ARCHITECTURES[model.architecture][0]
+    if model.architecture not in ARCHITECTURES or not isinstance(
+        backbone, ARCHITECTURES[model.architecture][0]
     ):
         raise CheckpointError(
-            f"model: expected a bare backbone of one of {sorted(_ARCHITECTURES)}, got "
+            f"model: expected a bare backbone of one of {sorted(ARCHITECTURES)}, got "
             f"{type(backbone).__name__} as {model.architecture!r}; save it before symmetrising it"
         )
     zbl, composition = total.zbl, total.composition
@@ -151,10 +152,10 @@ def from_dict(content: object, where: str = "checkpoint", sha256: str = "") -> M
         CheckpointError: If anything is missing or wrong.
     """
     content = _check_keys(content, where)
-    if content["architecture"] not in _ARCHITECTURES:
+    if content["architecture"] not in ARCHITECTURES:
         raise CheckpointError(
             f"{where}: unknown architecture {content['architecture']!r}; this version of ase_pet "
-            f"knows {sorted(_ARCHITECTURES)}. Upgrade ase_pet"
+            f"knows {sorted(ARCHITECTURES)}. Upgrade ase_pet"
         )
     if content["units"] != UNITS:
         raise CheckpointError(f"{where}: units: expected {UNITS}, got {content['units']}")
@@ -246,7 +247,7 @@ def _check_plain(where: str, name: str, value: object) -> None:
 
 def _backbone(content: Mapping[str, Any], where: str) -> PET | TensorNet:
     """Build the network and fill in its weights."""
-    network, hypers_class = _ARCHITECTURES[content["architecture"]]
+    network, hypers_class = ARCHITECTURES[content["architecture"]]
     hypers = check_hypers(hypers_class, content["hyperparameters"], where)
     try:
         backbone = network(hypers, content["species"])
