@@ -126,6 +126,8 @@ class Engine:
         self.invariant_atoms = invariant_atoms
         bare = copy.deepcopy(potential).to(self.device, resolve_dtype(dtype)).eval()
         self.bare = bare.requires_grad_(False)
+        if neighbors == "auto" and math.isinf(self.bare.cutoff):
+            neighbors = "cell_list"  # others become slow where boxes are long and empty
         self.search = make_search(neighbors, device=str(self.device))
         self.skinned = VerletSkin(self.search, skin) if skin > 0 else self.search
         self._totals: dict[str | None, Total] = {None: self.bare}
@@ -204,8 +206,10 @@ class Engine:
         """
         if math.isfinite(self.bare.cutoff) or not system.n_atoms:
             return self.bare.cutoff
-        extent = (system.positions.amax(0) - system.positions.amin(0)).norm()
-        return float(2.0 ** math.ceil(math.log2(float(extent) + 1.0)))
+        atoms = torch.bincount(system.system_index, minlength=system.n_systems).tolist()
+        parts = [part for part in torch.split(system.positions, atoms) if len(part)]
+        extent = max(float((part.amax(0) - part.amin(0)).norm()) for part in parts)
+        return float(2.0 ** math.ceil(math.log2(extent + 1.0)))
 
     def __call__(self, system: System) -> Results:
         """Evaluate a batch of structures.
