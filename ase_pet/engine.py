@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from ase_pet.data import Graph, Results, System
 from ase_pet.derivatives import evaluate, results
-from ase_pet.ecse import Settings, Symmetrized
+from ase_pet.ecse import Mirrored, Settings, Symmetrized
+from ase_pet.ecse.settings import settings
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
+from ase_pet.potentials.base import takes_charge
 from ase_pet.potentials.species import symbols
 from ase_pet.potentials.total import Total
 
@@ -67,17 +71,20 @@ class Engine:
         potential: The bare potential; it is copied, not changed.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         dtype: In which the network computes; geometry, frames and sums are float64 always.
-        symmetry: ``"O(3)"``, ``"SO(3)"`` or ``None`` for the bare backbone.
-        ensemble: ``"local"``, ``"global"`` or ``"auto"``.
+        symmetry: ``"O(3)"``, ``"SO(3)"`` or ``None`` for the bare backbone. A backbone that is
+            invariant by construction is taken as it is, without rotated copies.
+        ensemble: ``"local"``, ``"global"`` or ``"auto"``; without copies there is none.
         weights: ECSE weights: ``"smooth"``, ``"paper"`` or settings.
         neighbors: Neighbour search, see :func:`ase_pet.neighbors.make_search`.
         skin: Å by which the neighbour list is larger than needed, to be reused between steps.
         memory_budget: Bytes for the rotated copies that are evaluated together.
         invariant_atoms: Whether training made the energies of atoms, not only their sum, nearly
             invariant (one random rotation an atom); ``"auto"`` needs to know.
+        charge: Total charge of each structure, e; only for models that were trained with one.
 
     Raises:
-        ValueError: If an option has a value that is not named here.
+        ValueError: If an option has a value that is not named here, or a charge is given to a
+            model without it.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Engine:
         skin: float = 0.5,
         memory_budget: int = 2_000_000_000,
         invariant_atoms: bool = True,
+        charge: float = 0.0,
     ) -> None:
         if symmetry is not None and symmetry not in SYMMETRIES:
             raise ValueError(
@@ -102,6 +110,15 @@ class Engine:
             raise ValueError(f"ensemble: expected one of {(*ENSEMBLES, 'auto')}, got {ensemble!r}")
         if not 0.0 <= skin < float("inf"):
             raise ValueError(f"skin: expected a finite length in Å, at least 0, got {skin}")
+        settings(weights)  # checked where no copies need them, too
+        if not math.isfinite(charge):
+            raise ValueError(f"charge: expected a finite number, got {charge}")
+        if charge and not takes_charge(potential.backbone):
+            raise ValueError(
+                f"charge: the model was trained without a total charge, got charge={charge:g}; "
+                "leave it at 0 or load a model that takes one"
+            )
+        self.charge = float(charge)
         self.device = resolve_device(device)
         self.dtype = dtype
         self.symmetry = symmetry
@@ -109,10 +126,16 @@ class Engine:
         self.invariant_atoms = invariant_atoms
         bare = copy.deepcopy(potential).to(self.device, resolve_dtype(dtype)).eval()
         self.bare = bare.requires_grad_(False)
+        if neighbors == "auto" and math.isinf(self.bare.cutoff):
+            neighbors = "cell_list"  # others become slow where boxes are long and empty
         self.search = make_search(neighbors, device=str(self.device))
         self.skinned = VerletSkin(self.search, skin) if skin > 0 else self.search
         self._totals: dict[str | None, Total] = {None: self.bare}
-        for name in ENSEMBLES if symmetry is not None else ():
+        self.copies = symmetry is not None and self.bare.backbone.symmetry is None
+        if symmetry == "O(3)" and self.bare.backbone.symmetry == "SO(3)":
+            mirrored = Mirrored(self.bare.backbone)
+            self._totals[None] = Total(mirrored, self.bare.composition, self.bare.zbl)
+        for name in ENSEMBLES if self.copies else ():
             symmetrized = Symmetrized(
                 self.bare.backbone,
                 symmetry=str(symmetry),
@@ -123,14 +146,14 @@ class Engine:
             self._totals[name] = Total(symmetrized, self.bare.composition, self.bare.zbl)
 
     def choose(self, n_atoms: int, periodic: bool) -> str | None:
-        """Ensemble for one structure: its name, or ``None`` for the bare backbone.
+        """Ensemble for one structure: its name, or ``None`` if no rotated copies are made.
 
         Args:
             n_atoms: Number of atoms.
             periodic: Whether any axis is periodic.
         """
-        if self.symmetry is None or self.ensemble != "auto":
-            return None if self.symmetry is None else self.ensemble
+        if not self.copies or self.ensemble != "auto":
+            return self.ensemble if self.copies else None
         if self.bare.n_layers <= 1 and self.invariant_atoms:
             return "local"
         return "global" if n_atoms <= (GLOBAL_CELL if periodic else GLOBAL_MOLECULE) else "local"
@@ -147,13 +170,21 @@ class Engine:
             names: Their numbers in messages, where they are part of a larger batch.
 
         Raises:
-            GeometryError: If two atoms coincide.
+            GeometryError: If two atoms coincide, or a model of finite structures gets a periodic
+                one.
             NeighborError: If the list does not fit in memory.
         """
+        if math.isinf(self.bare.cutoff) and bool(system.pbc.any()):
+            raise GeometryError(
+                "pbc: the model has an energy between all atoms, however distant, and is defined "
+                "for finite structures only; set pbc=False or load another model"
+            )
         system = system.to(self.device)
         search = self.skinned if system.n_systems == 1 else self.search
-        edges = search(system, self.bare.cutoff)
+        edges = search(system, self._reach(system))
         graph = Graph.build(system, edges)
+        if self.charge:
+            graph = replace(graph, charge=graph.vectors.new_full((graph.n_systems,), self.charge))
         close = graph.vectors.square().sum(1) < COINCIDENT**2
         if bool(close.any()):
             e = int(torch.nonzero(close)[0, 0])
@@ -167,6 +198,18 @@ class Engine:
                 f"{edges.shifts[e].tolist()}); remove one of them or correct the cell"
             )
         return graph
+
+    def _reach(self, system: System) -> float:
+        """Cutoff of the neighbour list, Å; if all atoms are neighbours, enough for this batch.
+
+        It is rounded up to a power of two, so that a list serves several steps.
+        """
+        if math.isfinite(self.bare.cutoff) or not system.n_atoms:
+            return self.bare.cutoff
+        atoms = torch.bincount(system.system_index, minlength=system.n_systems).tolist()
+        parts = [part for part in torch.split(system.positions, atoms) if len(part)]
+        extent = max(float((part.amax(0) - part.amin(0)).norm()) for part in parts)
+        return float(2.0 ** math.ceil(math.log2(extent + 1.0)))
 
     def __call__(self, system: System) -> Results:
         """Evaluate a batch of structures.

@@ -14,3 +14,13 @@ EV_IN_MEV = 1000.0
 THZ_IN_INVERSE_CM = 33.35640951981521
 #: Coulomb constant e²/(4πε₀) in eV·Å.
 COULOMB_EV_A = 14.399645478425668
+#: Units of energy in eV.
+ENERGY_UNITS = {
+    "eV": 1.0,
+    "meV": 1e-3,
+    "hartree": 27.211386024367243,
+    "kcal/mol": 0.04336410390059322,
+    "kJ/mol": 0.010364269574711572,
+}
+#: Units of length in Å.
+LENGTH_UNITS = {"angstrom": 1.0, "bohr": 0.5291772105638411, "nm": 10.0}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ase_pet.data import Graph
 from ase_pet.potentials.pet import PET, PETHypers
+from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
 
 SPECIES = (1, 6, 8)
 
@@ -26,11 +27,26 @@ def tiny_pet(n_layers: int = 1, *, seed: int = 0, cutoff: float = 2.6, **hypers:
     return pet.eval().requires_grad_(False)
 
 
+def tiny_tensornet(
+    n_layers: int = 1, *, seed: int = 0, cutoff: float = 2.6, **hypers: Any
+) -> TensorNet:
+    """A random TensorNet in float64 with weights large enough that every option matters."""
+    sizes = {"n_units": 6, "n_functions": 5, "readout_width": 5, "n_layers": n_layers}
+    torch.manual_seed(seed)
+    network = TensorNet(TensorNetHypers(cutoff=cutoff, **{**sizes, **hypers}), SPECIES).double()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if not name.startswith("radial."):
+                parameter.mul_(1.5)
+    return network.eval().requires_grad_(False)
+
+
 class Pairwise:
     """An equivariant potential: a sum over pairs that ends smoothly at the cutoff."""
 
     n_layers = 1
     species = SPECIES
+    symmetry = "O(3)"
 
     def __init__(self, cutoff: float = 2.6) -> None:
         self.cutoff = cutoff

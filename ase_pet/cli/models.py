@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -122,6 +123,11 @@ def convert_model(
     target: Annotated[
         int | None, typer.Option(help="Which target of a model with several, from 0.")
     ] = None,
+    length_unit: Annotated[
+        str | None,
+        typer.Option(help="Of the training data of a TorchMD-NET checkpoint. [default: angstrom]"),
+    ] = None,
+    energy_unit: Annotated[str | None, typer.Option(help="Likewise. [default: eV]")] = None,
     note: Annotated[
         list[str] | None,
         typer.Option(help="Metadata, like licence=MIT or citation='...'; may be repeated."),
@@ -134,7 +140,7 @@ def convert_model(
 
     if destination.exists() and not force:
         raise ValueError(f"{destination}: exists; give another name or --force")
-    model = load(source, target=target)
+    model = load(source, target=target, length_unit=length_unit, energy_unit=energy_unit)
     metadata = {**model.metadata, **dict(_parse_note(text) for text in note or [])}
     self_test = model.self_test or record_self_test(
         model.potential, _molecule(model), rotations=str(metadata.get("rotations"))
@@ -172,10 +178,12 @@ def _structure(model: Model, path: Path | None) -> Atoms:
 
 
 def _molecule(model: Model) -> Atoms:
-    """A distorted molecule in a cell, so that it has a stress; cheap for any model."""
+    """A distorted molecule, in a cell where the model allows one, so that it has a stress."""
     from ase_pet.testing.structures import structures
 
     molecule = structures(model.species)["molecule"]
+    if math.isinf(model.cutoff):
+        return molecule
     molecule.center(vacuum=0.5 * model.cutoff)
     molecule.pbc = True
     return molecule

@@ -52,6 +52,7 @@ def _calculator(
     ] = "auto",
     skin: Annotated[float, typer.Option(help="Of neighbour lists, in Å.")] = 0.5,
     memory_budget: Annotated[str, typer.Option(help="Like 500MB or 2GB.")] = "2GB",
+    charge: Annotated[float, typer.Option(help="Total charge, for models that take one.")] = 0.0,
 ) -> PETCalculator:
     from ase_pet import PETCalculator
 
@@ -65,6 +66,7 @@ def _calculator(
         neighbors=neighbors,
         skin=skin,
         memory_budget=memory_budget,
+        charge=charge,
     )
 
 

@@ -93,6 +93,8 @@ class Graph:
         reverse: [n_edges], int64. In an ego graph an edge whose reverse is not part of the graph
             points to itself; no energy that is read depends on it.
         vectors: [n_edges, 3], Å: ``r_j - r_i + S @ cell``.
+        charge: [n_systems], float64, e, total charge of each structure; ``None`` if all are
+            neutral.
 
     Raises:
         ValueError: If a shape or dtype is wrong.
@@ -105,6 +107,7 @@ class Graph:
     others: Tensor
     reverse: Tensor
     vectors: Tensor
+    charge: Tensor | None = None
 
     def __post_init__(self) -> None:
         n, e = self.numbers.shape[0], self.centers.shape[0]
@@ -116,6 +119,8 @@ class Graph:
         expect("vectors", self.vectors, (e, 3), self.vectors.dtype)
         if not self.vectors.dtype.is_floating_point:
             raise ValueError(f"vectors: expected a floating dtype, got {self.vectors.dtype}")
+        if self.charge is not None:
+            expect("charge", self.charge, (self.n_systems,), torch.float64)
 
     @property
     def n_atoms(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import native
-from ase_pet.formats.importers import pet_original
+from ase_pet.formats.importers import matgl, pet_original, torchmd_net
 from ase_pet.formats.model import Model
 from ase_pet.formats.shipped import locate, shipped_models
 from ase_pet.formats.torch_file import read_plain
@@ -14,18 +14,27 @@ from ase_pet.formats.torch_file import read_plain
 __all__ = ["Model", "load"]
 
 _SUPPORTED = (
-    "an ase_pet checkpoint (one file), or the folder of a model trained with the original PET "
-    f"({pet_original.HYPERS}, {pet_original.SPECIES}, *_state_dict)"
+    "an ase_pet checkpoint (one file), the folder of a model trained with the original PET "
+    f"({pet_original.HYPERS}, {pet_original.SPECIES}, *_state_dict), the folder of a TensorNet "
+    f"potential of MatGL ({matgl.STATE}, {matgl.JSON}), or a TensorNet checkpoint of TorchMD-NET"
 )
 
 
-def load(path: str | Path, *, target: int | None = None) -> Model:
+def load(
+    path: str | Path,
+    *,
+    target: int | None = None,
+    length_unit: str | None = None,
+    energy_unit: str | None = None,
+) -> Model:
     """Read a trained model in any supported format; nothing in its files is executed.
 
     Args:
         path: A file or folder, or the name of a model that comes with the package, such as
             ``"pet-si"``. The format is recognised by content, not by the file's name.
         target: For a model trained on several targets at once: which one, from 0.
+        length_unit: Unit of the data that a TorchMD-NET checkpoint was trained on, Å if not given.
+        energy_unit: Likewise, eV if not given.
 
     Returns:
         The bare potential and what is known of it.
@@ -41,22 +50,33 @@ def load(path: str | Path, *, target: int | None = None) -> Model:
             f"{path}: no such file or folder; check the path, or give the name of a model that "
             f"comes with the package ({names})"
         )
-    if pet_original.matches(path) and not _is_native(path):
+    is_folder = path.is_dir() or matgl.is_description(path)
+    content = None if is_folder else read_plain(path)
+    if torchmd_net.is_checkpoint(content):
+        _refuse_options(path, target=target)
+        return torchmd_net.load(path, length_unit=length_unit, energy_unit=energy_unit)
+    _refuse_options(path, length_unit=length_unit, energy_unit=energy_unit)
+    if pet_original.matches(path) and not native.is_native(content):
         return pet_original.load(path, target)
+    _refuse_options(path, target=target)
+    if matgl.is_part(content) or (is_folder and matgl.matches(path)):
+        return matgl.load(path)
     if path.is_dir():
         found = sorted(p.name for p in path.iterdir())[:6]
         raise CheckpointError(
             f"{path}: a folder without {pet_original.HYPERS} (it holds {found}); expected "
             f"{_SUPPORTED}"
         )
-    model = native.read(path)
-    if target is not None:
-        raise CheckpointError(
-            f"{path}: target: only folders of the original PET ask for one, got target={target}; "
-            "an ase_pet checkpoint holds the one that was chosen when it was written"
-        )
-    return model
+    return native.read(path)
 
 
-def _is_native(path: Path) -> bool:
-    return path.is_file() and native.is_native(read_plain(path))
+def _refuse_options(path: Path, **options: object) -> None:
+    """Refuse what a format leaves no choice of."""
+    askers = "folders of the original PET", "checkpoints of TorchMD-NET"
+    for name, value in options.items():
+        if value is not None:
+            asker = askers[0] if name == "target" else askers[1]
+            raise CheckpointError(
+                f"{path}: {name}: only {asker} ask for one, got {name}={value}; other files hold "
+                "the one that was chosen when they were written"
+            )

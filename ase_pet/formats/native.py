@@ -12,7 +12,7 @@ Version 1 is a dictionary saved with ``torch.save`` and read with ``weights_only
     units             {"length": "angstrom", "energy": "eV"}
     weights           state dictionary of the backbone
     composition       eV by atomic number, or None
-    zbl               {"inner": Å, "cutoff": Å}, or None
+    zbl               {"inner": Å, "cutoff": Å} and what else differs from its defaults, or None
     metadata          see ``METADATA``
     self_test         see ``ase_pet.formats.self_test``, or None
 """
@@ -35,6 +35,7 @@ from ase_pet.formats.self_test import check_self_test
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET, PETHypers
+from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
 
@@ -54,7 +55,11 @@ METADATA = (
     "accuracy",
     "source",
 )
-_ARCHITECTURES = {"pet": (PET, PETHypers)}
+#: Backbone and hyperparameters by the name in a file.
+ARCHITECTURES: dict[str, tuple[type[PET] | type[TensorNet], type]] = {
+    "pet": (PET, PETHypers),
+    "tensornet": (TensorNet, TensorNetHypers),
+}
 _KEYS: dict[str, type | tuple[type, ...]] = {
     "architecture": str,
     "hyperparameters": dict,
@@ -110,11 +115,11 @@ def to_dict(model: Model) -> dict[str, Any]:
     """The content of the file, see the head of this module."""
     total = model.potential
     backbone = total.backbone
-    if model.architecture not in _ARCHITECTURES or not isinstance(
-        backbone, _ARCHITECTURES[model.architecture][0]
+    if model.architecture not in ARCHITECTURES or not isinstance(
+        backbone, ARCHITECTURES[model.architecture][0]
     ):
         raise CheckpointError(
-            f"model: expected a bare backbone of one of {sorted(_ARCHITECTURES)}, got "
+            f"model: expected a bare backbone of one of {sorted(ARCHITECTURES)}, got "
             f"{type(backbone).__name__} as {model.architecture!r}; save it before symmetrising it"
         )
     zbl, composition = total.zbl, total.composition
@@ -129,7 +134,7 @@ def to_dict(model: Model) -> dict[str, Any]:
         "units": dict(UNITS),
         "weights": {k: v.detach().cpu().clone() for k, v in backbone.state_dict().items()},
         "composition": None if composition is None else composition.energies,
-        "zbl": None if zbl is None else {"inner": zbl.inner, "cutoff": zbl.cutoff},
+        "zbl": None if zbl is None else zbl.options,
         "metadata": {**dict.fromkeys(METADATA), **model.metadata},
         "self_test": model.self_test,
     }
@@ -147,10 +152,10 @@ def from_dict(content: object, where: str = "checkpoint", sha256: str = "") -> M
         CheckpointError: If anything is missing or wrong.
     """
     content = _check_keys(content, where)
-    if content["architecture"] not in _ARCHITECTURES:
+    if content["architecture"] not in ARCHITECTURES:
         raise CheckpointError(
             f"{where}: unknown architecture {content['architecture']!r}; this version of ase_pet "
-            f"knows {sorted(_ARCHITECTURES)}. Upgrade ase_pet"
+            f"knows {sorted(ARCHITECTURES)}. Upgrade ase_pet"
         )
     if content["units"] != UNITS:
         raise CheckpointError(f"{where}: units: expected {UNITS}, got {content['units']}")
@@ -240,9 +245,9 @@ def _check_plain(where: str, name: str, value: object) -> None:
         )
 
 
-def _backbone(content: Mapping[str, Any], where: str) -> PET:
+def _backbone(content: Mapping[str, Any], where: str) -> PET | TensorNet:
     """Build the network and fill in its weights."""
-    network, hypers_class = _ARCHITECTURES[content["architecture"]]
+    network, hypers_class = ARCHITECTURES[content["architecture"]]
     hypers = check_hypers(hypers_class, content["hyperparameters"], where)
     try:
         backbone = network(hypers, content["species"])
@@ -257,7 +262,7 @@ def _backbone(content: Mapping[str, Any], where: str) -> PET:
     return backbone
 
 
-def check_hypers(hypers_class: type[PETHypers], values: Mapping[str, Any], where: str) -> PETHypers:
+def check_hypers(hypers_class: type, values: Mapping[str, Any], where: str) -> Any:
     """Build hyperparameters from a dictionary that must name all of them, correctly typed.
 
     Raises:

@@ -20,7 +20,8 @@ _TENSOR_PARTS = {
     "torch._utils._rebuild_tensor_v2",
     "torch.Size",
     *(f"torch.{kind}Storage" for kind in ("Double", "Float", "Half", "BFloat16")),
-    *(f"torch.{kind}Storage" for kind in ("Long", "Int", "Bool", "Byte")),
+    *(f"torch.{kind}Storage" for kind in ("Long", "Int", "Bool", "Byte", "Char", "Short")),
+    *(f"torch.{kind}" for kind in ("float64", "float32", "float16", "bfloat16")),
 }
 
 

@@ -53,13 +53,15 @@ class PETCalculator(Calculator):
         dtype: ``"float32"`` or ``"float64"``, in which the network computes; ``None`` takes the
             checkpoint's. Geometry, coordinate systems and sums are in float64 always.
         symmetry: ``"O(3)"`` for rotations and reflections, ``"SO(3)"`` for rotations alone, or
-            ``None``.
+            ``None``. Models that are invariant by construction, such as TensorNet, are evaluated
+            once, without coordinate systems.
         ensemble: ``"auto"``, ``"local"`` or ``"global"``.
         weights: Weights of the coordinate systems: ``"smooth"``, ``"paper"`` or settings.
         neighbors: ``"auto"``, ``"torch_cluster"``, ``"vesin"``, ``"cell_list"`` or
             ``"brute_force"``.
         skin: Å by which neighbour lists are larger than needed, to be reused between steps.
         memory_budget: Memory for copies evaluated together, as bytes or like ``"500MB"``.
+        charge: Total charge of the structure, e, for models that were trained with one.
 
     Attributes:
         model: The checkpoint, bare, with its metadata.
@@ -85,6 +87,7 @@ class PETCalculator(Calculator):
         neighbors: str = "auto",
         skin: float = 0.5,
         memory_budget: int | str = "2GB",
+        charge: float = 0.0,
     ) -> None:
         if not isinstance(model, str | Path | Model):
             raise TypeError(f"model: expected a path or a Model, got {type(model).__name__}")
@@ -99,6 +102,7 @@ class PETCalculator(Calculator):
             neighbors=neighbors,
             skin=skin,
             memory_budget=memory_budget,
+            charge=charge,
         )
 
     def set(self, **options: Any) -> dict[str, Any]:
@@ -143,8 +147,8 @@ class PETCalculator(Calculator):
     def ensemble(self) -> str | None:
         """The ensemble of the structure that ASE had evaluated last.
 
-        ``None`` for the bare model; ``"auto"`` before the first evaluation where it depends on
-        the structure.
+        ``None`` where no rotated copies are made; ``"auto"`` before the first evaluation where
+        it depends on the structure.
         """
         if self.atoms is not None:
             return self.engine.choose(len(self.atoms), bool(self.atoms.pbc.any()))

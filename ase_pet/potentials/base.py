@@ -15,7 +15,7 @@ class Potential(Protocol):
 
     @property
     def cutoff(self) -> float:
-        """Å; edges at or beyond it contribute nothing."""
+        """Å; edges at or beyond it contribute nothing. Infinite: there are edges between all."""
         ...
 
     @property
@@ -44,6 +44,14 @@ class Backbone(Potential, Protocol):
         """Atomic numbers that the network knows, sorted."""
         ...
 
+    @property
+    def symmetry(self) -> str | None:
+        """What leaves its energies as they are: ``"O(3)"``, ``"SO(3)"``, or nothing (``None``).
+
+        A backbone with a symmetry of its own is never copied to give it that symmetry.
+        """
+        ...
+
     def memory(self, n_atoms: int, n_neighbors: int) -> int:
         """Estimate the bytes that one evaluation with its gradient needs.
 
@@ -52,3 +60,8 @@ class Backbone(Potential, Protocol):
             n_neighbors: The largest number of neighbours of an atom.
         """
         ...
+
+
+def takes_charge(backbone: Backbone) -> bool:
+    """Whether ``graph.charge`` matters to a backbone: its attribute ``takes_charge``, if any."""
+    return bool(getattr(backbone, "takes_charge", False))

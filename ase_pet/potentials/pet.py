@@ -294,10 +294,13 @@ class PET(nn.Module):
         cutoff: Å.
         n_layers: Receptive field in hops.
         species: Atomic numbers, sorted.
+        symmetry: None: whatever invariance there is was learnt.
 
     Raises:
         ValueError: If ``species`` is empty or holds a number twice.
     """
+
+    symmetry: str | None = None
 
     def __init__(self, hypers: PETHypers, species: Sequence[int]) -> None:
         super().__init__()

@@ -23,6 +23,17 @@ def symbols(numbers: Iterable[int]) -> str:
     return ", ".join(_SYMBOLS[z] if 0 <= z < len(_SYMBOLS) else f"element {z}" for z in numbers)
 
 
+def atomic_number(symbol: str) -> int:
+    """Atomic number of a chemical symbol.
+
+    Raises:
+        ValueError: If there is no such element.
+    """
+    if symbol not in _SYMBOLS[1:]:
+        raise ValueError(f"symbol: expected a chemical element, got {symbol!r}")
+    return _SYMBOLS.index(symbol)
+
+
 class SpeciesTable(nn.Module):
     """Indices of elements in the sorted list of supported ones.
 

@@ -186,7 +186,8 @@ def check_mutation(
 ) -> float:
     """Evaluating changes neither the graph nor the potential, and leaves no gradients behind."""
     graph = graph_of([atoms], potential.cutoff)
-    tensors = [getattr(graph, name) for name in Graph.__slots__ if name != "n_systems"]
+    values = [getattr(graph, name) for name in Graph.__slots__]
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
     if isinstance(potential, torch.nn.Module):
         tensors += [*potential.parameters(), *potential.buffers()]
     before = [tensor.detach().clone() for tensor in tensors]

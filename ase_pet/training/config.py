@@ -9,7 +9,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ase_pet.formats.native import ARCHITECTURES
 from ase_pet.potentials.pet import PETHypers
+from ase_pet.potentials.tensornet import TensorNetHypers
+
+#: Hyperparameters of models that need total charges, which training data do not have here.
+_UNTRAINED = {"charge", "n_charges", "coulomb"}
 
 
 class _Section(BaseModel):
@@ -158,6 +163,7 @@ class TrainConfig(_Section):
     """A whole training run.
 
     Attributes:
+        model: ``architecture`` (``pet``, the default, or ``tensornet``) and its hyperparameters.
         rotations: ``structure`` rotates each structure at random; ``atom`` each atom's
             environment on its own (one message-passing layer only), which makes the energies of
             atoms, not only their sum, nearly invariant; ``none`` leaves orientations as they are.
@@ -197,16 +203,27 @@ class TrainConfig(_Section):
     @field_validator("model")
     @classmethod
     def _known_hypers(cls, value: dict[str, Any]) -> dict[str, Any]:
-        known = {field.name for field in dataclasses.fields(PETHypers)}
-        unknown = sorted(set(value) - known)
+        name = value.get("architecture", "pet")
+        if name not in ARCHITECTURES:
+            raise ValueError(f"architecture: expected one of {list(ARCHITECTURES)}, got {name!r}")
+        chosen = ARCHITECTURES[name][1]
+        known = {field.name for field in dataclasses.fields(chosen)} - _UNTRAINED
+        unknown = sorted(set(value) - known - {"architecture"})
         if unknown:
             raise ValueError(f"unknown option(s) {unknown}; known are {sorted(known)}")
-        PETHypers(**value)
+        chosen(**{key: v for key, v in value.items() if key != "architecture"})
         return value
 
     @model_validator(mode="after")
     def _atom_rotations_need_one_layer(self) -> TrainConfig:
-        if self.rotations == "atom" and self.hypers.n_message_layers != 1:
+        if self.rotations != "atom":
+            return self
+        if not isinstance(self.hypers, PETHypers):
+            raise ValueError(
+                f"rotations: 'atom' is for backbones that are not invariant; {self.architecture} "
+                "is, use rotations: none"
+            )
+        if self.hypers.n_message_layers != 1:
             raise ValueError(
                 "rotations: 'atom' needs model.n_message_layers: 1 (messages between differently "
                 f"rotated atoms mean nothing), got {self.hypers.n_message_layers}; "
@@ -221,9 +238,16 @@ class TrainConfig(_Section):
         return self
 
     @property
-    def hypers(self) -> PETHypers:
+    def architecture(self) -> str:
+        """Name of the backbone."""
+        return str(self.model.get("architecture", "pet"))
+
+    @property
+    def hypers(self) -> PETHypers | TensorNetHypers:
         """Hyperparameters of the backbone."""
-        return PETHypers(**self.model)
+        options = {key: v for key, v in self.model.items() if key != "architecture"}
+        hypers: PETHypers | TensorNetHypers = ARCHITECTURES[self.architecture][1](**options)
+        return hypers
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -18,7 +18,6 @@ from torch import Tensor
 from ase_pet.formats import native
 from ase_pet.potentials.base import Potential
 from ase_pet.potentials.composition import Composition
-from ase_pet.potentials.pet import PET
 from ase_pet.potentials.total import Total
 from ase_pet.training.config import TrainConfig, read_config
 from ase_pet.training.dataset import (
@@ -102,7 +101,8 @@ class Trainer:
         offsets = fit_composition(self.split.train)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            backbone = PET(self.config.hypers, sorted(offsets))
+            network: Any = native.ARCHITECTURES[self.config.architecture][0]
+            backbone = network(self.config.hypers, sorted(offsets))
         return Total(backbone.to(getattr(torch, self.config.dtype)), Composition(offsets))
 
     def run(self) -> Path:

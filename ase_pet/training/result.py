@@ -44,7 +44,13 @@ def make_model(run: Trainer) -> Model:
     frames = [*run.split.validation, *run.split.train]
     smallest = min((atoms for atoms in frames if len(atoms) > 1), key=len, default=frames[0])
     self_test = record_self_test(potential, smallest, rotations=run.config.rotations)
-    return Model(potential, run.config.dtype, _metadata(run), self_test=self_test)
+    return Model(
+        potential,
+        run.config.dtype,
+        _metadata(run),
+        architecture=run.config.architecture,
+        self_test=self_test,
+    )
 
 
 def record_self_test(potential: Total, atoms: ase.Atoms, *, rotations: str) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def record_self_test(potential: Total, atoms: ase.Atoms, *, rotations: str) -> d
         bare(system),
         symmetrized(system),
         symmetry="O(3)",
-        ensemble=str(ensemble),
+        ensemble=ensemble or "local",  # without copies any name replays the same evaluation
         weights="smooth",
     )
 

@@ -15,7 +15,7 @@ from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
 from ase_pet.testing.structures import structures
-from tests.tiny import SPECIES, tiny_pet
+from tests.tiny import SPECIES, tiny_pet, tiny_tensornet
 
 STRUCTURES = structures(SPECIES)
 COMPOSITION = Composition({1: -13.5, 6: -1030.25, 8: -2041.125})
@@ -245,3 +245,50 @@ def test_errors_name_the_structure_of_a_batch() -> None:
     whole = [STRUCTURES["molecule"], STRUCTURES["bulk"], twice, STRUCTURES["molecule"]]
     with pytest.raises(GeometryError, match=r"positions: structure 2, atoms 0 and 1 "):
         Engine(total(2))(system_from_atoms(whole))
+
+
+@pytest.mark.parametrize("ensemble", ["auto", "local", "global"])
+def test_a_backbone_with_a_symmetry_of_its_own_is_never_copied(ensemble: str) -> None:
+    potential = Total(tiny_tensornet(2), COMPOSITION, ZBL(0.5, 1.2))
+    atoms = STRUCTURES["bulk"]
+    bare = ask(Engine(potential, symmetry=None, device="cpu"), atoms)
+    for symmetry in ("O(3)", "SO(3)"):
+        engine = Engine(potential, symmetry=symmetry, ensemble=ensemble, device="cpu")
+        assert engine.choose(4, True) is None
+        exact = ask(engine, atoms)
+        assert torch.equal(exact.energies, bare.energies)
+        assert torch.equal(exact.forces, bare.forces)
+
+
+def test_reflections_are_added_to_rotations_by_one_more_evaluation() -> None:
+    potential = Total(tiny_tensornet(2, group="SO(3)"), COMPOSITION)
+    atoms, mirrored = STRUCTURES["molecule"], STRUCTURES["molecule"].copy()
+    mirrored.positions *= -1.0
+    energies = {
+        symmetry: [
+            float(ask(Engine(potential, symmetry=symmetry, device="cpu"), a).energy)
+            for a in (atoms, mirrored)
+        ]
+        for symmetry in ("O(3)", "SO(3)", None)
+    }
+    assert energies["SO(3)"] == energies[None]
+    left, right = energies["SO(3)"]
+    assert abs(left - right) > 1e-4
+    assert energies["O(3)"] == pytest.approx([0.5 * (left + right)] * 2, rel=1e-14)
+
+
+def test_a_charge_is_used_or_refused() -> None:
+    takes = Total(tiny_tensornet(2, charge=True))
+    neutral, charged = (ask(Engine(takes, charge=q), STRUCTURES["bent"]) for q in (0.0, 1.0))
+    assert abs(float(neutral.energy - charged.energy)) > 1e-6
+    for potential in (total(), Total(tiny_tensornet())):
+        Engine(potential, charge=0.0)
+        with pytest.raises(ValueError, match=r"charge: .*trained without.*got charge=1"):
+            Engine(potential, charge=1.0)
+    with pytest.raises(ValueError, match="charge: expected a finite number, got nan"):
+        Engine(takes, charge=float("nan"))
+
+
+def test_options_are_checked_where_no_copies_need_them() -> None:
+    with pytest.raises(ValueError, match="weights: expected 'smooth', 'paper' or settings"):
+        Engine(Total(tiny_tensornet()), weights="soft")

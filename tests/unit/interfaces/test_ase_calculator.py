@@ -87,6 +87,7 @@ def test_signature_is_the_documented_one() -> None:
         "neighbors": "auto",
         "skin": 0.5,
         "memory_budget": "2GB",
+        "charge": 0.0,
     }
     assert ase_pet.PETCalculator is PETCalculator
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from ase import Atoms, units
@@ -50,3 +52,44 @@ def test_energy_and_forces_are_continuous() -> None:
 def test_the_switch_needs_a_width(inner: float, cutoff: float) -> None:
     with pytest.raises(ValueError, match="inner: expected 0 <= inner < cutoff"):
         ZBL(inner, cutoff)
+
+
+def test_screening_and_switch_of_other_codes() -> None:
+    zbl = ZBL(
+        0.0,
+        2.0,
+        switch="cosine",
+        amplitudes=(0.6, 0.5),
+        decays=(2.0, 0.3),
+        power=0.3,
+        length=0.5,
+        coulomb=14.0,
+    )
+    r = 1.3
+    x = r * (6**0.3 + 8**0.3) / 0.5
+    screening = 0.6 * math.exp(-2.0 * x) + 0.5 * math.exp(-0.3 * x)
+    switch = 0.5 * (1.0 + math.cos(math.pi * r / 2.0))
+    energy = float(zbl(graph_of([pair("C", "O", r)], 2.5)).sum())
+    assert energy == pytest.approx(14.0 * 48 / r * screening * switch, rel=1e-13)
+
+
+def test_options_make_the_same_term_again() -> None:
+    assert ZBL(0.4, 1.1).options == {"inner": 0.4, "cutoff": 1.1}
+    changed = ZBL(0.4, 1.1, power=0.25, switch="cosine")
+    assert changed.options.keys() == {"inner", "cutoff", "power", "switch"}
+    graph = graph_of([pair("C", "O", 0.7)], 2.0)
+    assert torch.equal(ZBL(**changed.options)(graph), changed(graph))
+    assert not torch.equal(ZBL(0.4, 1.1)(graph), changed(graph))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"switch": "sharp"}, "switch: expected 'polynomial' or 'cosine', got 'sharp'"),
+        ({"amplitudes": (1.0,)}, "decays: expected one for each of 1 amplitudes, got 4"),
+        ({"length": float("nan")}, "expected finite parameters"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(option: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ZBL(**option)

@@ -1,0 +1,187 @@
+r"""3×3 tensors of nodes by irreducible parts: what TensorNet is made of.
+
+A tensor field is ``[9, n_atoms, n_units]``. Component 0 is the isotropic part, 1 to 3 the
+antisymmetric, 4 to 8 the symmetric traceless one, in a basis of matrices that is orthonormal in
+:math:`\langle X, Y\rangle = \sum_{ab} X_{ab} Y_{ab}`. So squared norms are sums of squares, mixing
+of channels acts on each part alone, and transposing changes the sign of components 1 to 3.
+
+Products and sums over neighbours are functions of their own, because autograd would keep an edge
+tensor for all channels and components. Their derivatives are again such functions, so that they
+can be differentiated any number of times, as training on forces needs it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ase_pet.potentials.constants import Constant
+
+#: Irreducible part (isotropic, antisymmetric, symmetric traceless) of each component.
+PARTS = (0, 1, 1, 1, 2, 2, 2, 2, 2)
+#: Components of each part.
+SLICES = (slice(0, 1), slice(1, 4), slice(4, 9))
+
+
+class Basis(Constant):
+    """The orthonormal basis: columns are matrices, flattened row by row, [9, 9]."""
+
+    def __init__(self) -> None:
+        half, third, sixth = 0.5**0.5, 3**-0.5, 6**-0.5
+        matrices = [
+            [third, 0, 0, 0, third, 0, 0, 0, third],
+            [0, 0, 0, 0, 0, -half, 0, half, 0],
+            [0, 0, half, 0, 0, 0, -half, 0, 0],
+            [0, -half, 0, half, 0, 0, 0, 0, 0],
+            [0, half, 0, half, 0, 0, 0, 0, 0],
+            [0, 0, half, 0, 0, 0, half, 0, 0],
+            [0, 0, 0, 0, 0, half, 0, half, 0],
+            [half, 0, 0, 0, -half, 0, 0, 0, 0],
+            [-sixth, 0, 0, 0, -sixth, 0, 0, 0, 2 * sixth],
+        ]
+        super().__init__([list(column) for column in zip(*matrices, strict=True)])
+
+    def matrices(self, x: Tensor) -> Tensor:
+        """[9, n_atoms, n_units] -> [3, 3, n_atoms, n_units]."""
+        flat: Tensor = self(x.dtype) @ x.flatten(1)
+        return flat.view(3, 3, *x.shape[1:])
+
+    def components(self, matrices: Tensor) -> Tensor:
+        """[3, 3, n_atoms, n_units] -> [9, n_atoms, n_units]."""
+        flat: Tensor = self(matrices.dtype).T @ matrices.flatten(2).flatten(0, 1)
+        return flat.view(9, *matrices.shape[2:])
+
+    def of_directions(self, u: Tensor) -> Tensor:
+        r"""Components [n_pairs, 9] of 1, :math:`[u]_\times` and the traceless :math:`u u^T`.
+
+        Args:
+            u: Unit vectors [n_pairs, 3].
+        """
+        outer = (u[:, :, None] * u[:, None, :]).flatten(1)
+        isotropic = torch.full_like(u[:, :1], math.sqrt(3.0))
+        return torch.cat([isotropic, math.sqrt(2.0) * u, outer @ self(u.dtype)[:, SLICES[2]]], 1)
+
+
+class Mix(nn.Module):
+    """Mixes the channels of each irreducible part, without bias.
+
+    Args:
+        n_units: Channels.
+    """
+
+    def __init__(self, n_units: int) -> None:
+        super().__init__()
+        bound = n_units**-0.5
+        self.weight = nn.Parameter(torch.empty(3, n_units, n_units).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[9, n_atoms, n_units] -> the same."""
+        return torch.cat([x[part] @ w.T for part, w in zip(SLICES, self.weight, strict=True)])
+
+
+def squared_norms(x: Tensor) -> Tensor:
+    """|I|², |A|², |S|² side by side: [9, n_atoms, n_units] -> [n_atoms, 3 n_units]."""
+    squares = x.square()
+    return torch.cat([squares[part].sum(0) for part in SLICES], 1)
+
+
+def scale_parts(x: Tensor, factors: Tensor) -> Tensor:
+    """Multiply the parts of [9, n, n_units] by factors [n, 3 n_units], one a part and channel."""
+    by_part = factors.view(*factors.shape[:-1], 3, -1).movedim(-2, 0)
+    return torch.cat([x[part] * f for part, f in zip(SLICES, by_part, strict=True)])
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Matrix products of [3, 3, n_atoms, n_units], channel by channel."""
+    product: Tensor = _Multiply.apply(a, b)  # type: ignore[no-untyped-call]
+    return product
+
+
+def gather_scale_add(factors: Tensor, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    r"""Sums over pairs, :math:`m_{ciu} = \sum_{p:\,target(p)=i} f_{pk(c)u}\, x_{c\,source(p)u}`.
+
+    Memory beyond the result is that of one component of all pairs.
+
+    Args:
+        factors: [n_pairs, 3, n_units], one for each irreducible part.
+        x: [9, n_atoms, n_units].
+        source: [n_pairs], int64.
+        target: [n_pairs], int64.
+
+    Returns:
+        [9, n_atoms, n_units].
+    """
+    summed: Tensor = _GatherScaleAdd.apply(factors, x, source, target)  # type: ignore[no-untyped-call]
+    return summed
+
+
+class _Multiply(torch.autograd.Function):
+    """With C = AB: dA = dC Bᵀ and dB = Aᵀ dC."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        product = a[:, 0, None] * b[None, 0]
+        product.addcmul_(a[:, 1, None], b[None, 1])
+        return product.addcmul_(a[:, 2, None], b[None, 2])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (g,) = gradients
+        a, b = ctx.saved_tensors
+        by_a = multiply(g, b.transpose(0, 1)) if ctx.needs_input_grad[0] else None
+        by_b = multiply(a.transpose(0, 1), g) if ctx.needs_input_grad[1] else None
+        return by_a, by_b
+
+
+class _GatherScaleAdd(torch.autograd.Function):
+    """Linear in the factors and in x; the transpose in x swaps source and target."""
+
+    @staticmethod
+    def forward(ctx: Any, factors: Tensor, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(factors, x, source, target)
+        summed = torch.zeros_like(x)
+        gathered = x.new_empty(len(source), x.shape[2])
+        for component, part in enumerate(PARTS):
+            torch.index_select(x[component], 0, source, out=gathered)
+            gathered.mul_(factors[:, part])
+            summed[component].index_add_(0, target, gathered)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (g,) = gradients
+        factors, x, source, target = ctx.saved_tensors
+        by_factors = by_x = None
+        if ctx.needs_input_grad[0]:
+            by_factors = _GatherDot.apply(x, g, source, target)  # type: ignore[no-untyped-call]
+        if ctx.needs_input_grad[1]:
+            by_x = gather_scale_add(factors, g, target, source)
+        return by_factors, by_x, None, None
+
+
+class _GatherDot(torch.autograd.Function):
+    """For each pair and part, the sum over its components of x[source] y[target]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(x, y, source, target)
+        dots = x.new_zeros(len(source), 3, x.shape[2])
+        first = x.new_empty(len(source), x.shape[2])
+        second = torch.empty_like(first)
+        for component, part in enumerate(PARTS):
+            torch.index_select(x[component], 0, source, out=first)
+            torch.index_select(y[component], 0, target, out=second)
+            dots[:, part].addcmul_(first, second)
+        return dots
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (g,) = gradients
+        x, y, source, target = ctx.saved_tensors
+        by_x = gather_scale_add(g, y, target, source) if ctx.needs_input_grad[0] else None
+        by_y = gather_scale_add(g, x, source, target) if ctx.needs_input_grad[1] else None
+        return by_x, by_y, None, None

@@ -1,0 +1,300 @@
+"""The layers of TensorNet: embedding, interaction, readout; equations in ``tensornet.py``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ase_pet.potentials.cartesian import (
+    SLICES,
+    Basis,
+    Mix,
+    gather_scale_add,
+    multiply,
+    scale_parts,
+    squared_norms,
+)
+from ase_pet.potentials.radial import RADIAL_BASES
+
+
+class ShiftedSoftplus(nn.Module):
+    """ln(1 + exp x) - ln 2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return nn.functional.softplus(x) - 0.6931471805599453
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "shifted_softplus": ShiftedSoftplus,
+    "sigmoid": nn.Sigmoid,
+    "mish": nn.Mish,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorNetHypers:
+    """Hyperparameters of a TensorNet; the defaults make a small model.
+
+    Attributes:
+        cutoff: Å.
+        inner_cutoff: Å, below which nothing is a neighbour; 0 in almost every model.
+        n_units: Channels.
+        n_layers: Interaction layers; the receptive field is one hop more.
+        n_functions: Radial functions.
+        rbf: Radial basis, one of :data:`ase_pet.potentials.radial.RADIAL_BASES`.
+        activation: Nonlinearity everywhere but in a gated readout.
+        group: ``"O(3)"``, or ``"SO(3)"``: the energy may tell mirror images apart.
+        self_loops: Each atom is its own neighbour at distance zero.
+        messages: Whose tensors a message carries: the neighbour's, or the ``"center"``'s own.
+        charge: The total charge of a structure scales its interactions.
+        n_charges: Channels of charges that messages know of (TensorNet2); 0 for none.
+        coulomb: Add the energy of these charges, between all atoms of a finite structure.
+        readout: A perceptron, or a ``"gated"`` one: a perceptron times a sigmoid one.
+        readout_width: Width of its hidden layers.
+        readout_depth: How many hidden layers it has.
+        energy_scale: eV, by which the readout of an atom is multiplied.
+        energy_shift: eV, added once for each structure (spread evenly over its atoms).
+    """
+
+    cutoff: float = 5.0
+    inner_cutoff: float = 0.0
+    n_units: int = 64
+    n_layers: int = 1
+    n_functions: int = 16
+    rbf: str = "exponential"
+    activation: str = "silu"
+    group: Literal["O(3)", "SO(3)"] = "O(3)"
+    self_loops: bool = False
+    messages: Literal["neighbor", "center"] = "neighbor"
+    charge: bool = False
+    n_charges: int = 0
+    coulomb: bool = False
+    readout: Literal["perceptron", "gated"] = "perceptron"
+    readout_width: int = 32
+    readout_depth: int = 1
+    energy_scale: float = 1.0
+    energy_shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("n_units", "n_functions", "readout_width", "readout_depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("n_layers", "n_charges"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        if self.coulomb and not self.n_charges:
+            raise ValueError("coulomb: expected n_charges of at least 1 with it, got 0")
+        if not 0.0 <= self.inner_cutoff < self.cutoff:
+            raise ValueError(
+                f"inner_cutoff: expected at least 0 and less than cutoff={self.cutoff}, "
+                f"got {self.inner_cutoff}"
+            )
+        choices: dict[str, Sequence[str]] = {
+            "rbf": RADIAL_BASES,
+            "activation": tuple(ACTIVATIONS),
+            "group": ("O(3)", "SO(3)"),
+            "messages": ("neighbor", "center"),
+            "readout": ("perceptron", "gated"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Unordered pairs of neighbours: an edge and its reverse are one.
+
+    Attributes:
+        first: [n_pairs], atom i.
+        second: [n_pairs], atom j.
+        directions: [n_pairs, 3], unit vectors from i to j.
+        functions: [n_pairs, n_functions], radial functions.
+        envelope: [n_pairs, 1], cutoff factors.
+    """
+
+    first: Tensor
+    second: Tensor
+    directions: Tensor
+    functions: Tensor
+    envelope: Tensor
+
+
+class Embedding(nn.Module):
+    """The first tensors of each atom, from elements and positions of its neighbours."""
+
+    def __init__(self, hypers: TensorNetHypers, n_species: int) -> None:
+        super().__init__()
+        d = hypers.n_units
+        activation = ACTIVATIONS[hypers.activation]()
+        self.species = nn.Embedding(n_species, d)
+        self.pair = nn.Linear(2 * d, d)
+        self.filters = nn.Linear(hypers.n_functions, 3 * d)
+        self.norm = nn.LayerNorm(d)
+        self.gate = nn.Sequential(
+            nn.Linear(d, 2 * d), activation, nn.Linear(2 * d, 3 * d), activation
+        )
+        self.mix = Mix(d)
+
+    def forward(
+        self, pairs: Pairs, species: Tensor, basis: Basis, itself: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """Tensors [9, n_atoms, n_units].
+
+        Args:
+            pairs: Who is whose neighbour.
+            species: [n_atoms], species indices.
+            basis: Of 3×3 tensors.
+            itself: Radial functions [1, n_functions] and envelope [1, 1] of a self loop.
+        """
+        d, n = self.mix.weight.shape[1], len(species)
+        filters = torch.cat([self.filters.weight, self.filters.bias[:, None]], 1).view(3, d, -1)
+        # Linear([z_i, z_j]) is a sum of two tables, one row for each element.
+        weight, table = self.pair.weight, self.species.weight
+        of_center, of_other = table @ weight[:, :d].T, table @ weight[:, d:].T
+        of_center = of_center + self.pair.bias
+
+        # Sums over neighbours of one element, for each atom that has some: [9, n_rows, ...].
+        key = torch.cat([pairs.first, pairs.second]) * len(of_other)
+        key = key + species[torch.cat([pairs.second, pairs.first])]
+        present = torch.bincount(key, minlength=n * len(of_other)) > 0
+        rows = torch.nonzero(present)[:, 0]
+        row_of = (present.cumsum(0) - 1)[key]
+        radial = pairs.envelope * nn.functional.pad(pairs.functions, (0, 1), value=1.0)
+        tensors = basis.of_directions(pairs.directions)
+        there = (tensors[:, :, None] * radial[:, None, :]).flatten(1)
+        back = torch.cat([tensors[:, :1], -tensors[:, 1:4], tensors[:, 4:]], 1)
+        back = (back[:, :, None] * radial[:, None, :]).flatten(1)
+        summed = radial.new_zeros(len(rows), there.shape[1])
+        summed = summed.index_add(0, row_of[: len(there)], there)
+        summed = summed.index_add(0, row_of[len(there) :], back)
+        summed = summed.view(len(rows), 9, radial.shape[1]).transpose(0, 1)
+
+        atoms, others = rows // len(of_other), rows % len(of_other)
+        z = of_center[species[atoms]] + of_other[others]
+        filtered = torch.cat([summed[s] @ w.T for s, w in zip(SLICES, filters, strict=True)])
+        x = radial.new_zeros(9, n, d).index_add(1, atoms, filtered * z)
+        if itself is not None:
+            # A self loop has no direction: only its isotropic part is not zero.
+            functions, envelope = itself
+            z = of_center[species] + of_other[species]
+            weight = envelope * nn.functional.linear(
+                functions, filters[0, :, :-1], filters[0, :, -1]
+            )
+            x = torch.cat([x[:1] + 3**0.5 * weight * z, x[1:]])
+        norms = self.norm(x.square().sum(0))
+        return scale_parts(self.mix(x), self.gate(norms))
+
+
+class Interaction(nn.Module):
+    """One interaction layer."""
+
+    def __init__(self, hypers: TensorNetHypers) -> None:
+        super().__init__()
+        d = hypers.n_units
+        activation = ACTIVATIONS[hypers.activation]()
+        self.hypers = hypers
+        self.filters = nn.Sequential(
+            *(nn.Linear(hypers.n_functions + 2 * hypers.n_charges, d), activation),
+            *(nn.Linear(d, 2 * d), activation),
+            *(nn.Linear(2 * d, 3 * d), activation),
+        )
+        self.mix_in = Mix(d)
+        self.mix_out = Mix(d)
+
+    def forward(
+        self,
+        x: Tensor,
+        pairs: Pairs,
+        basis: Basis,
+        strength: Tensor,
+        itself: tuple[Tensor, Tensor] | None,
+        charges: Tensor | None = None,
+    ) -> Tensor:
+        """Advance tensors [9, n_atoms, n_units] by one layer.
+
+        Args:
+            x: Tensors.
+            pairs: Who is whose neighbour.
+            basis: Of 3×3 tensors.
+            strength: [n_atoms, 1], factor of products, 1 without charge.
+            itself: Radial functions [1, n_functions] and envelope [1, 1] of a self loop.
+            charges: [n_atoms, n_charges], e, if messages know of them.
+        """
+        x = x / (x.square().sum(0) + 1.0)
+        y = self.mix_in(x)
+        message = self._messages(y, pairs, charges)
+        if itself is not None:
+            functions, envelope = itself
+            if charges is not None:
+                functions = torch.cat([functions.expand(len(charges), -1), charges, charges], 1)
+            message = message + scale_parts(y, envelope * self.filters(functions))
+        y, message = basis.matrices(y), basis.matrices(message)
+        product = multiply(y, message)
+        other = multiply(message, y) if self.hypers.group == "O(3)" else product
+        p = strength * basis.components(product + other)
+        change = self.mix_out(p / (p.square().sum(0) + 1.0))
+        matrices = basis.matrices(change)
+        square = basis.components(multiply(matrices, matrices))
+        advanced: Tensor = x + change + strength * square
+        return advanced
+
+    def _messages(self, y: Tensor, pairs: Pairs, charges: Tensor | None) -> Tensor:
+        """Sums over neighbours [9, n_atoms, n_units]."""
+        first, second, functions = pairs.first, pairs.second, pairs.functions
+        back = None
+        if charges is not None:
+            q, p = charges[first], charges[second]
+            back = pairs.envelope * self.filters(torch.cat([functions, p, q], 1))
+            functions = torch.cat([functions, q, p], 1)
+        there = pairs.envelope * self.filters(functions)
+        back = there if back is None else back
+        if self.hypers.messages == "center":
+            total = there.new_zeros(y.shape[1], there.shape[1])
+            total = total.index_add(0, first, there).index_add(0, second, back)
+            return scale_parts(y, total)
+        shape = (len(there), 3, y.shape[2])
+        to_first = gather_scale_add(there.view(shape), y, second, first)
+        return to_first + gather_scale_add(back.view(shape), y, first, second)
+
+
+class Readout(nn.Module):
+    """From norms of the parts to a number for each atom."""
+
+    def __init__(self, hypers: TensorNetHypers) -> None:
+        super().__init__()
+        d, w = hypers.n_units, hypers.readout_width
+        gated = hypers.readout == "gated"
+        self.norm = nn.LayerNorm(3 * d)
+        self.linear = nn.Linear(3 * d, d)
+        chosen: nn.Module = ACTIVATIONS["silu" if gated else hypers.activation]()
+        self.activation = nn.Identity() if gated else chosen
+
+        def perceptron() -> nn.Sequential:
+            widths = [d, *[w] * hypers.readout_depth]
+            steps = [m for a, b in itertools.pairwise(widths) for m in (nn.Linear(a, b), chosen)]
+            return nn.Sequential(*steps, nn.Linear(w, 1))
+
+        self.values = perceptron()
+        self.gates = perceptron() if gated else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[9, n_atoms, n_units] -> [n_atoms]."""
+        features = self.activation(self.linear(self.norm(squared_norms(x))))
+        values: Tensor = self.values(features)[:, 0]
+        return values if self.gates is None else values * self.gates(features)[:, 0].sigmoid()
+
+
+def in_double(module: nn.Module, x: Tensor) -> Tensor:
+    """Evaluate a module in double precision, whatever the dtype of its weights."""
+    weights = {name: parameter.double() for name, parameter in module.named_parameters()}
+    found: Tensor = torch.func.functional_call(module, weights, (x.double(),))
+    return found
