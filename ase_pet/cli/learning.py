@@ -14,10 +14,10 @@ from ase_pet.cli.options import (
     Ensemble,
     Json,
     ModelPath,
+    OutFolder,
     Symmetry,
     Weights,
     make_console,
-    out_option,
     parse_symmetry,
     show_json,
 )
@@ -39,7 +39,7 @@ def train_model(
 def evaluate_model(
     model: ModelPath,
     data: Annotated[Path, typer.Argument(help="Labelled structures, extended XYZ or .xz.")],
-    out: Annotated[Path, out_option("evaluation")] = Path("evaluation"),
+    out: OutFolder = Path("evaluation"),
     where: Annotated[
         list[str] | None,
         typer.Option(help="Only frames with this in their info, like split=test."),

@@ -55,7 +55,7 @@ def show_info(model: ModelPath, json: Json = False) -> None:
 def check_model(
     model: ModelPath,
     structure: Annotated[
-        Path | None, typer.Option(help="Check on this structure. [default: the self-test's]")
+        Path | None, typer.Option(help="Check on this structure (default: the self-test's).")
     ] = None,
     n_rotations: Annotated[int, typer.Option(help="Random rotations and reflections.")] = 10,
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,

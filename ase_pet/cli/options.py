@@ -31,12 +31,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Symmetry = Annotated[str, typer.Option(help="O3, SO3, or none for the bare model.")]
 Ensemble = Annotated[str, typer.Option(help="auto, local or global.")]
 Weights = Annotated[str, typer.Option(help="smooth or paper.")]
-Dtype = Annotated[str | None, typer.Option(help="float32 or float64. [default: the checkpoint's]")]
-
-
-def out_option(folder: str) -> Any:
-    """Option for the folder of a command's files."""
-    return typer.Option("--out", "-o", help=f"Folder for the files. [default: {folder}]")
+Dtype = Annotated[str | None, typer.Option(help="float32 or float64 (default: the checkpoint's).")]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")]
 
 
 def _calculator(
@@ -83,14 +79,17 @@ def takes_calculator(command: Callable[..., None]) -> Callable[..., None]:
         calculator = _calculator(**{name: given.pop(name) for name in template})
         command(calculator, **given)
 
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [p.replace(kind=keyword) for p in (model, *own, *options)]
-    with_model.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    # Annotations are strings until they are resolved, and typer would not find its options in them.
     hints = {
         **get_type_hints(_calculator, {**globals(), "PETCalculator": Any}, include_extras=True),
         **get_type_hints(command, {**command.__globals__, "PETCalculator": Any}, None, True),
     }
-    with_model.__annotations__ = {p.name: hints[p.name] for p in parameters}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        p.replace(kind=keyword, annotation=hints[p.name]) for p in (model, *own, *options)
+    ]
+    with_model.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_model.__annotations__ = {p.name: p.annotation for p in parameters}
     del with_model.__wrapped__
     return with_model
 

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from ase_pet.cli.options import (
     Json,
+    OutFolder,
     StructurePath,
     make_console,
-    out_option,
     read_structures,
     show,
     show_json,
@@ -81,7 +81,7 @@ def relax_structure(
     cell: Annotated[str, typer.Option(help="fixed, full, isotropic or shape.")] = "fixed",
     pressure: Annotated[float, typer.Option(help="GPa.")] = 0.0,
     symprec: Annotated[float, typer.Option(help="Tolerance of the space group, Å.")] = 1e-5,
-    out: Annotated[Path, out_option("relax")] = Path("relax"),
+    out: OutFolder = Path("relax"),
     json: Json = False,
 ) -> None:
     """Relax atoms and, if asked for, the cell; tells the space group before and after."""
@@ -117,7 +117,7 @@ def run_dynamics(
     repeat: Annotated[
         tuple[int, int, int], typer.Option(help="Repeat the cell along its vectors.")
     ] = (1, 1, 1),
-    out: Annotated[Path, out_option("md")] = Path("md"),
+    out: OutFolder = Path("md"),
     json: Json = False,
 ) -> None:
     """Molecular dynamics; continues from the velocities in the file, if there are any."""
@@ -138,11 +138,11 @@ def run_phonons(
     structure: StructurePath,
     supercell: Annotated[
         tuple[int, int, int] | None,
-        typer.Option(help="Repeats of the cell. [default: each at least 12 Å long]"),
+        typer.Option(help="Repeats of the cell (default: each at least 12 Å long)."),
     ] = None,
     displacement: Annotated[float, typer.Option(help="Å.")] = 0.01,
     two_sided: Annotated[
-        bool | None, typer.Option(help="Both ways always or never. [default: where needed]")
+        bool | None, typer.Option(help="Both ways always or never (default: where needed).")
     ] = None,
     use_symmetry: Annotated[
         bool, typer.Option(help="Displace only what the space group does not give.")
@@ -157,7 +157,7 @@ def run_phonons(
     ] = False,
     mesh: Annotated[float, typer.Option(help="Density of q-points of the DOS.")] = 100.0,
     symprec: Annotated[float, typer.Option(help="Tolerance of the space group, Å.")] = 1e-5,
-    out: Annotated[Path, out_option("phonons")] = Path("phonons"),
+    out: OutFolder = Path("phonons"),
     json: Json = False,
 ) -> None:
     """Phonon bands, density of states and thermal properties; give --dtype float64 for the most."""

@@ -23,6 +23,31 @@ def test_help_lists_every_command_and_each_has_help(run) -> None:
         assert "Usage" in found.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "texts"),
+    [
+        ("eval", ("Which structures of the file", "Extended XYZ file for the results")),
+        ("relax", ("Largest force at which to stop", "Folder for the files")),
+        ("md", ("Number of time steps", "Folder for the files")),
+        ("phonons", ("(default: each at least 12 Å long)", "Folder for the files")),
+    ],
+)
+def test_commands_on_structures_explain_their_options(
+    run, command: str, texts: tuple[str, ...]
+) -> None:
+    found = run(command, "--help").stdout
+    for text in (
+        *texts,
+        "MODEL",
+        "STRUCTURE",
+        "-o",
+        "(default: the checkpoint's)",
+        "Of neighbour lists, in Å",
+    ):
+        assert text in found
+    assert "--no-json" not in found
+
+
 def test_version(run) -> None:
     assert run("--version").stdout == f"ase-pet {__version__}\n"
 
