@@ -20,7 +20,7 @@ Version 1 is a dictionary saved with ``torch.save`` and read with ``weights_only
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
@@ -244,17 +244,12 @@ def _backbone(content: Mapping[str, Any], where: str) -> PET:
     """Build the network and fill in its weights."""
     network, hypers_class = _ARCHITECTURES[content["architecture"]]
     hypers = check_hypers(hypers_class, content["hyperparameters"], where)
-    try:
-        backbone = network(hypers, content["species"])
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{where}: species: {error}") from error
-    if content["cutoff"] != backbone.cutoff:
+    if content["cutoff"] != hypers.cutoff:
         raise CheckpointError(
-            f"{where}: cutoff: {content['cutoff']} contradicts the hyperparameters' "
-            f"{backbone.cutoff}"
+            f"{where}: cutoff: {content['cutoff']} contradicts the hyperparameters' {hypers.cutoff}"
         )
-    load_weights(backbone, content["weights"], where, DTYPES[content["dtype"]])
-    return backbone
+    dtype = DTYPES[content["dtype"]]
+    return build(network, hypers, content["species"], content["weights"], where, dtype)
 
 
 def check_hypers(hypers_class: type[PETHypers], values: Mapping[str, Any], where: str) -> PETHypers:
@@ -284,15 +279,41 @@ def check_hypers(hypers_class: type[PETHypers], values: Mapping[str, Any], where
         raise CheckpointError(f"{where}: hyperparameters: {error}") from error
 
 
-def load_weights(
-    network: torch.nn.Module, weights: Mapping[str, Any], where: str, dtype: torch.dtype
-) -> None:
-    """Fill a network with weights that must fit it exactly, and set its dtype.
+def build(
+    network: type[PET],
+    hypers: PETHypers,
+    species: Sequence[int],
+    weights: Mapping[str, Any],
+    where: str,
+    dtype: torch.dtype,
+) -> PET:
+    """Build a network and fill it with weights that must fit it exactly.
+
+    Nothing is allocated before they are known to fit: sizes are only what a file claims.
 
     Raises:
-        CheckpointError: If a weight is missing, unexpected, of another shape or not finite.
+        CheckpointError: If species or sizes are impossible, or a weight is missing, unexpected, of
+            another shape or not finite.
     """
-    expected = network.state_dict()
+    n_blocks = hypers.n_message_layers * max(hypers.n_attention_layers, hypers.n_targets)
+    if n_blocks > len(weights):
+        raise CheckpointError(
+            f"{where}: weights: {len(weights)} cannot fill the {n_blocks} blocks that the "
+            "hyperparameters ask for; they do not belong together"
+        )
+    try:
+        with torch.device("meta"):  # shapes without memory
+            expected = network(hypers, species).state_dict()
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{where}: species or hyperparameters: {reason}") from error
+    _check_weights(weights, expected, where)
+    built = network(hypers, species).to(dtype)
+    built.load_state_dict(dict(weights))
+    return built
+
+
+def _check_weights(weights: Mapping[str, Any], expected: Mapping[str, Tensor], where: str) -> None:
     missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     if missing or unexpected:
         raise CheckpointError(
@@ -310,5 +331,3 @@ def load_weights(
                 f"{where}: weights: {name}: expected finite floating-point numbers, got NaN, "
                 "infinity or another type; the training diverged or the file is damaged"
             )
-    network.to(dtype)
-    network.load_state_dict(dict(weights))
