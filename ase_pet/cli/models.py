@@ -136,10 +136,9 @@ def convert_model(
         raise ValueError(f"{destination}: exists; give another name or --force")
     model = load(source, target=target)
     metadata = {**model.metadata, **dict(_parse_note(text) for text in note or [])}
-    self_test = model.self_test or record_self_test(
-        model.potential, _molecule(model), rotations=str(metadata.get("rotations"))
-    )
-    native.save(replace(model, metadata=metadata, self_test=self_test), destination)
+    model = replace(model, metadata=metadata)
+    self_test = model.self_test or record_self_test(model, _molecule(model))
+    native.save(replace(model, self_test=self_test), destination)
     make_console().print(f"{destination}: written, from {source}")
 
 

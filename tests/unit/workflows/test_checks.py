@@ -103,7 +103,7 @@ def test_self_tests_are_replayed() -> None:
     potential = Total(PET(hypers, [14]))
     model = Model(potential, "float32")
     assert replay_self_test(model) == {}
-    self_test = record_self_test(potential, bulk("Si"), rotations="atom")
+    self_test = record_self_test(model, bulk("Si"))
     model = dataclasses.replace(model, self_test=self_test)
     found = replay_self_test(model, "cpu")
     assert set(found) == {"bare", "symmetrized"}
