@@ -17,6 +17,7 @@ from ase_pet.cli.options import (
     ModelPath,
     Symmetry,
     Weights,
+    check_out,
     make_console,
     parse_symmetry,
     read_structures,
@@ -132,6 +133,7 @@ def convert_model(
     from ase_pet.formats import load, native
     from ase_pet.training.result import record_self_test
 
+    check_out(destination, name="DESTINATION")
     if destination.exists() and not force:
         raise ValueError(f"{destination}: exists; give another name or --force")
     model = load(source, target=target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -118,9 +119,15 @@ def read_structures(path: Path, index: str = ":") -> list[Atoms]:
     import ase.io
 
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        what = "a folder; give a file" if path.is_dir() else "no such file; check the path"
+        raise ValueError(f"{path}: {what}")
     try:
         found = ase.io.read(path, index)
+    except (IndexError, StopIteration) as error:
+        raise ValueError(
+            f"{path}: ASE finds no structure of index {index} in it; they count from 0, or back "
+            "from -1"
+        ) from error
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: ASE cannot read it as a structure: {reason}") from error
@@ -130,6 +137,41 @@ def read_structures(path: Path, index: str = ":") -> list[Atoms]:
     for atoms in structures:
         atoms.calc = None
     return structures
+
+
+def frame_number(path: Path, index: str, k: int) -> int:
+    """Number in a file of the ``k``-th structure that ``read_structures`` chose by an index."""
+    import ase.io
+    from ase.utils import string2index
+
+    wanted = string2index(index)
+    if not isinstance(wanted, slice):
+        return wanted if isinstance(wanted, int) else k
+    return range(len(ase.io.read(path, ":")))[wanted][k]
+
+
+def check_out(path: Path, *, folder: bool = False, name: str = "--out") -> None:
+    """Refuse, before anything is computed, a place where the outcome could not be written.
+
+    Args:
+        path: File, or folder, which is made later if it is not there.
+        folder: Whether it is a folder.
+        name: Of the option, for messages.
+
+    Raises:
+        ValueError: If a file is where a folder should be or the other way round, or the file's
+            folder does not exist, or nothing can be written there.
+    """
+    if path.is_dir() and not folder:
+        raise ValueError(f"{name}: {path} is a folder; give the name of a file")
+    place = path if folder else path.parent
+    if not (place.exists() or folder):
+        raise ValueError(f"{name}: no folder {place}; make it first")
+    place = next(p for p in (place, *place.absolute().parents) if p.exists())
+    if not place.is_dir():
+        raise ValueError(f"{name}: {place} is a file, where a folder is needed; give another name")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"{name}: nothing can be written in {place}; give another folder")
 
 
 def make_console() -> Console:

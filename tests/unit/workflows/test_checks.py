@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
@@ -88,6 +89,24 @@ def test_rotations_alone_do_not_see_a_chiral_model() -> None:
     atoms.pbc = False
     assert rotation_errors(Chiral(), atoms, reflections=False).energy < 1e-10
     assert rotation_errors(Chiral(), atoms).energy > 1e-2
+
+
+def test_a_nearly_flat_cell_has_no_virial() -> None:
+    atoms = molecule("CO", calculator=EMT(), cell=[[9, 0, 0], [0, 9, 0], [0, 9, 1e-13]])
+    assert derivative_errors(atoms.calc, atoms).virial is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_rotations": 0}, "n_rotations: expected 1 or more, got 0"),
+        ({"n_rotations": -1}, "n_rotations: expected 1 or more, got -1"),
+        ({"seed": -1}, "seed: expected 0 or more, got -1"),
+    ],
+)
+def test_rotations_that_cannot_be_drawn(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rotation_errors(Flawed(), bulk("Cu"), **options)
 
 
 def test_nan_is_never_within() -> None:
