@@ -34,6 +34,13 @@ def test_self_test_can_be_replayed(frames):
     assert abs(record["bare"]["energy"] - record["symmetrized"]["energy"]) > 1e-6
 
 
+@pytest.mark.parametrize(("rotations", "ensemble"), [(None, "local"), ("structure", "global")])
+def test_unknown_rotations_count_as_those_of_atoms(frames, rotations, ensemble):
+    hypers = PETHypers(cutoff=3.5, d_model=8, n_heads=2, n_attention_layers=1)
+    model = Model(Total(PET(hypers, [13, 29])), "float32", {"rotations": rotations})
+    assert record_self_test(model, frames[1])["symmetrized"]["ensemble"] == ensemble
+
+
 def test_how_the_model_was_symmetrised_is_recorded(recipe, write_recipe):
     trainer = Trainer(
         read_config(write_recipe({**recipe, "epochs": 1})), report=Report(Console(quiet=True))
