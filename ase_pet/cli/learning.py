@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +14,11 @@ from ase_pet.cli.options import (
     Ensemble,
     Json,
     ModelPath,
+    OutFolder,
     Symmetry,
     Weights,
+    check_out,
     make_console,
-    out_option,
     parse_symmetry,
     show_json,
 )
@@ -39,10 +40,10 @@ def train_model(
 def evaluate_model(
     model: ModelPath,
     data: Annotated[Path, typer.Argument(help="Labelled structures, extended XYZ or .xz.")],
-    out: Annotated[Path, out_option("evaluation")] = Path("evaluation"),
+    out: OutFolder = Path("evaluation"),
     where: Annotated[
         list[str] | None,
-        typer.Option(help="Only frames with this in their info, like split=test."),
+        typer.Option(help="Only frames with this in their info, like split=test or fold=1."),
     ] = None,
     symmetry: Symmetry = "O3",
     ensemble: Ensemble = "auto",
@@ -57,6 +58,7 @@ def evaluate_model(
     from ase_pet.training import evaluate
     from ase_pet.training.report import Report
 
+    check_out(out, folder=True)
     errors = evaluate(
         model,
         data,
@@ -73,11 +75,15 @@ def evaluate_model(
         show_json(errors)
 
 
-def _parse_condition(text: str) -> tuple[str, str]:
+def _parse_condition(text: str) -> tuple[str, Any]:
+    """Name and value, which is read as ASE reads it from a file: as a number, where it is one."""
+    from ase.io.extxyz import key_val_str_to_dict
+
     name, equals, value = text.partition("=")
-    if not (name and equals):
+    if not (name and equals and value):
         raise ValueError(f"--where: expected NAME=VALUE like split=test, got {text!r}")
-    return name, value
+    quoted = value if value[0] in '"{[' else f'"{value}"'
+    return name, key_val_str_to_dict(f"value={quoted}")["value"]
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"train": train_model, "evaluate": evaluate_model}

@@ -20,8 +20,9 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            # Exits and errors of usage carry their exit code; typer shows them itself.
-            wanted = hasattr(error, "exit_code") or isinstance(error, typer.Abort)
+            # Exits and errors of usage carry their exit code; typer shows them itself. A pipe
+            # that was closed, as by `| head`, is no error; typer ends silently.
+            wanted = hasattr(error, "exit_code") or isinstance(error, typer.Abort | BrokenPipeError)
             if wanted or ctx.params.get("debug"):
                 raise
             print(f"error: {_sentence(error)}", file=sys.stderr)  # noqa: T201

@@ -18,6 +18,7 @@ from ase_pet.cli.options import (
     ModelPath,
     Symmetry,
     Weights,
+    check_out,
     make_console,
     parse_symmetry,
     read_structures,
@@ -56,7 +57,7 @@ def show_info(model: ModelPath, json: Json = False) -> None:
 def check_model(
     model: ModelPath,
     structure: Annotated[
-        Path | None, typer.Option(help="Check on this structure. [default: the self-test's]")
+        Path | None, typer.Option(help="Check on this structure (default: the self-test's).")
     ] = None,
     n_rotations: Annotated[int, typer.Option(help="Random rotations and reflections.")] = 10,
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
@@ -138,14 +139,14 @@ def convert_model(
     from ase_pet.formats import load, native
     from ase_pet.training.result import record_self_test
 
+    check_out(destination, name="DESTINATION")
     if destination.exists() and not force:
         raise ValueError(f"{destination}: exists; give another name or --force")
     model = load(source, target=target, length_unit=length_unit, energy_unit=energy_unit)
     metadata = {**model.metadata, **dict(_parse_note(text) for text in note or [])}
-    self_test = model.self_test or record_self_test(
-        model.potential, _molecule(model), rotations=str(metadata.get("rotations"))
-    )
-    native.save(replace(model, metadata=metadata, self_test=self_test), destination)
+    model = replace(model, metadata=metadata)
+    self_test = model.self_test or record_self_test(model, _molecule(model))
+    native.save(replace(model, self_test=self_test), destination)
     make_console().print(f"{destination}: written, from {source}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -31,12 +32,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Symmetry = Annotated[str, typer.Option(help="O3, SO3, or none for the bare model.")]
 Ensemble = Annotated[str, typer.Option(help="auto, local or global.")]
 Weights = Annotated[str, typer.Option(help="smooth or paper.")]
-Dtype = Annotated[str | None, typer.Option(help="float32 or float64. [default: the checkpoint's]")]
-
-
-def out_option(folder: str) -> Any:
-    """Option for the folder of a command's files."""
-    return typer.Option("--out", "-o", help=f"Folder for the files. [default: {folder}]")
+Dtype = Annotated[str | None, typer.Option(help="float32 or float64 (default: the checkpoint's).")]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")]
 
 
 def _calculator(
@@ -85,14 +82,17 @@ def takes_calculator(command: Callable[..., None]) -> Callable[..., None]:
         calculator = _calculator(**{name: given.pop(name) for name in template})
         command(calculator, **given)
 
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [p.replace(kind=keyword) for p in (model, *own, *options)]
-    with_model.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    # Annotations are strings until they are resolved, and typer would not find its options in them.
     hints = {
         **get_type_hints(_calculator, {**globals(), "PETCalculator": Any}, include_extras=True),
         **get_type_hints(command, {**command.__globals__, "PETCalculator": Any}, None, True),
     }
-    with_model.__annotations__ = {p.name: hints[p.name] for p in parameters}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        p.replace(kind=keyword, annotation=hints[p.name]) for p in (model, *own, *options)
+    ]
+    with_model.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_model.__annotations__ = {p.name: p.annotation for p in parameters}
     del with_model.__wrapped__
     return with_model
 
@@ -121,9 +121,15 @@ def read_structures(path: Path, index: str = ":") -> list[Atoms]:
     import ase.io
 
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        what = "a folder; give a file" if path.is_dir() else "no such file; check the path"
+        raise ValueError(f"{path}: {what}")
     try:
         found = ase.io.read(path, index)
+    except (IndexError, StopIteration) as error:
+        raise ValueError(
+            f"{path}: ASE finds no structure of index {index} in it; they count from 0, or back "
+            "from -1"
+        ) from error
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: ASE cannot read it as a structure: {reason}") from error
@@ -133,6 +139,41 @@ def read_structures(path: Path, index: str = ":") -> list[Atoms]:
     for atoms in structures:
         atoms.calc = None
     return structures
+
+
+def frame_number(path: Path, index: str, k: int) -> int:
+    """Number in a file of the ``k``-th structure that ``read_structures`` chose by an index."""
+    import ase.io
+    from ase.utils import string2index
+
+    wanted = string2index(index)
+    if not isinstance(wanted, slice):
+        return wanted if isinstance(wanted, int) else k
+    return range(len(ase.io.read(path, ":")))[wanted][k]
+
+
+def check_out(path: Path, *, folder: bool = False, name: str = "--out") -> None:
+    """Refuse, before anything is computed, a place where the outcome could not be written.
+
+    Args:
+        path: File, or folder, which is made later if it is not there.
+        folder: Whether it is a folder.
+        name: Of the option, for messages.
+
+    Raises:
+        ValueError: If a file is where a folder should be or the other way round, or the file's
+            folder does not exist, or nothing can be written there.
+    """
+    if path.is_dir() and not folder:
+        raise ValueError(f"{name}: {path} is a folder; give the name of a file")
+    place = path if folder else path.parent
+    if not (place.exists() or folder):
+        raise ValueError(f"{name}: no folder {place}; make it first")
+    place = next(p for p in (place, *place.absolute().parents) if p.exists())
+    if not place.is_dir():
+        raise ValueError(f"{name}: {place} is a file, where a folder is needed; give another name")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"{name}: nothing can be written in {place}; give another folder")
 
 
 def make_console() -> Console:

@@ -11,9 +11,11 @@ from rich.table import Table
 
 from ase_pet.cli.options import (
     Json,
+    OutFolder,
     StructurePath,
+    check_out,
+    frame_number,
     make_console,
-    out_option,
     read_structures,
     show,
     show_json,
@@ -41,13 +43,22 @@ def evaluate_structures(
     import numpy as np
     from ase.calculators.singlepoint import SinglePointCalculator
 
+    from ase_pet.interfaces.ase_calculator import evaluate_together
     from ase_pet.units import EV_PER_A3_IN_GPA
-    from ase_pet.workflows.output import write_structure
+    from ase_pet.workflows.output import check_format, write_structure
 
     structures = read_structures(structure, index)
+    if out is not None:
+        check_out(out)
+        check_format(out, len(structures))
     results: list[dict[str, Any]] = []
     for start in range(0, len(structures), _BATCH):
-        results += calculator.compute(structures[start : start + _BATCH])
+
+        def name(k: int, start: int = start) -> str:
+            return f"{structure}: frame {frame_number(structure, index, start + k)}"
+
+        batch = structures[start : start + _BATCH]
+        results += evaluate_together(calculator.compute, batch, name)
     if out is not None:
         for atoms, found in zip(structures, results, strict=True):
             atoms.calc = SinglePointCalculator(atoms, **found)
@@ -81,12 +92,13 @@ def relax_structure(
     cell: Annotated[str, typer.Option(help="fixed, full, isotropic or shape.")] = "fixed",
     pressure: Annotated[float, typer.Option(help="GPa.")] = 0.0,
     symprec: Annotated[float, typer.Option(help="Tolerance of the space group, Å.")] = 1e-5,
-    out: Annotated[Path, out_option("relax")] = Path("relax"),
+    out: OutFolder = Path("relax"),
     json: Json = False,
 ) -> None:
     """Relax atoms and, if asked for, the cell; tells the space group before and after."""
     from ase_pet.workflows.relax import RelaxSettings, relax
 
+    check_out(out, folder=True)
     settings = RelaxSettings(optimizer, fmax, steps, cell, pressure, symprec)
     atoms = read_structures(structure, "-1")[0]
     atoms.calc = calculator
@@ -117,12 +129,15 @@ def run_dynamics(
     repeat: Annotated[
         tuple[int, int, int], typer.Option(help="Repeat the cell along its vectors.")
     ] = (1, 1, 1),
-    out: Annotated[Path, out_option("md")] = Path("md"),
+    out: OutFolder = Path("md"),
     json: Json = False,
 ) -> None:
     """Molecular dynamics; continues from the velocities in the file, if there are any."""
     from ase_pet.workflows.md import MDSettings, run_md
 
+    check_out(out, folder=True)
+    if min(repeat) < 1:
+        raise ValueError(f"--repeat: expected three positive numbers like 2 2 2, got {repeat}")
     settings = MDSettings(
         dynamics, steps, time_step, temperature, damping, interval, seed, max_temperature
     )
@@ -138,11 +153,11 @@ def run_phonons(
     structure: StructurePath,
     supercell: Annotated[
         tuple[int, int, int] | None,
-        typer.Option(help="Repeats of the cell. [default: each at least 12 Å long]"),
+        typer.Option(help="Repeats of the cell (default: each at least 12 Å long)."),
     ] = None,
     displacement: Annotated[float, typer.Option(help="Å.")] = 0.01,
     two_sided: Annotated[
-        bool | None, typer.Option(help="Both ways always or never. [default: where needed]")
+        bool | None, typer.Option(help="Both ways always or never (default: where needed).")
     ] = None,
     use_symmetry: Annotated[
         bool, typer.Option(help="Displace only what the space group does not give.")
@@ -157,14 +172,15 @@ def run_phonons(
     ] = False,
     mesh: Annotated[float, typer.Option(help="Density of q-points of the DOS.")] = 100.0,
     symprec: Annotated[float, typer.Option(help="Tolerance of the space group, Å.")] = 1e-5,
-    out: Annotated[Path, out_option("phonons")] = Path("phonons"),
+    out: OutFolder = Path("phonons"),
     json: Json = False,
 ) -> None:
     """Phonon bands, density of states and thermal properties; give --dtype float64 for the most."""
-    from ase_pet.workflows.phonons import PhononSettings, compute_phonons
+    from ase_pet.workflows.phonons import PhononSettings, compute_phonons, require_crystal
     from ase_pet.workflows.relax import RelaxSettings
     from ase_pet.workflows.relax import relax as relax_atoms
 
+    check_out(out, folder=True)
     settings = PhononSettings(
         supercell=supercell,
         displacement=displacement,
@@ -175,16 +191,16 @@ def run_phonons(
         mesh=mesh,
         symprec=symprec,
     )
+    to_rest = RelaxSettings("lbfgs", fmax, cell="full", symprec=symprec)
     console = None if json else make_console()
     atoms = read_structures(structure, "-1")[0]
+    require_crystal(atoms)
     atoms.calc = calculator
-    if relax:
-        to_rest = RelaxSettings("lbfgs", fmax, cell="full", symprec=symprec)
-        if not relax_atoms(atoms, to_rest, out / "relax", console=console).converged:
-            raise RuntimeError(
-                f"the relaxation did not reach {fmax} eV/Å; relax with `ase-pet relax` first, then "
-                "give --no-relax"
-            )
+    if relax and not relax_atoms(atoms, to_rest, out / "relax", console=console).converged:
+        raise RuntimeError(
+            f"the relaxation did not reach {fmax} eV/Å; relax with `ase-pet relax` first, then "
+            "give --no-relax"
+        )
     record = compute_phonons(atoms, settings, out, console=console)
     show(record.summary(), f"phonons, files in {out}", as_json=json)
 

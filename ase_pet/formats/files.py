@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import secrets
@@ -34,7 +35,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
         OSError: If the folder is missing, full or not writable; ``path`` is then untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(_temporary(path.name, secrets.token_hex(4)))
     try:
         with temporary.open("xb") as file:
             write(file)
@@ -51,3 +52,14 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove what was left of writing a file by a process that was killed meanwhile."""
+    path = Path(path)
+    for left in path.parent.glob(_temporary(glob.escape(path.name), "[0-9a-f]" * 8)):
+        left.unlink(missing_ok=True)
+
+
+def _temporary(name: str, token: str) -> str:
+    return f".{name}.{token}.tmp"

@@ -47,3 +47,11 @@ class Model:
     def n_layers(self) -> int:
         """Receptive field in hops."""
         return self.potential.n_layers
+
+    @property
+    def invariant_atoms(self) -> bool:
+        """Whether the energies of atoms, not only their sum, count as nearly invariant.
+
+        They do after training with one random rotation an atom, and where nothing is known.
+        """
+        return self.metadata.get("rotations") in ("atom", None)

@@ -20,10 +20,10 @@ Version 1 is a dictionary saved with ``torch.save`` and read with ``weights_only
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
+
+_Network = TypeVar("_Network", bound=PET | TensorNet)
 
 FORMAT = "ase_pet"
 FORMAT_VERSION = 1
@@ -249,16 +251,13 @@ def _backbone(content: Mapping[str, Any], where: str) -> PET | TensorNet:
     """Build the network and fill in its weights."""
     network, hypers_class = ARCHITECTURES[content["architecture"]]
     hypers = check_hypers(hypers_class, content["hyperparameters"], where)
-    try:
-        backbone = network(hypers, content["species"])
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{where}: species: {error}") from error
+    dtype = DTYPES[content["dtype"]]
+    backbone = build(network, hypers, content["species"], content["weights"], where, dtype)
     if content["cutoff"] != backbone.cutoff:
         raise CheckpointError(
             f"{where}: cutoff: {content['cutoff']} contradicts the hyperparameters' "
             f"{backbone.cutoff}"
         )
-    load_weights(backbone, content["weights"], where, DTYPES[content["dtype"]])
     return backbone
 
 
@@ -289,15 +288,40 @@ def check_hypers(hypers_class: type, values: Mapping[str, Any], where: str) -> A
         raise CheckpointError(f"{where}: hyperparameters: {error}") from error
 
 
-def load_weights(
-    network: torch.nn.Module, weights: Mapping[str, Any], where: str, dtype: torch.dtype
-) -> None:
-    """Fill a network with weights that must fit it exactly, and set its dtype.
+def build(
+    network: type[_Network],
+    hypers: Any,
+    species: Sequence[int],
+    weights: Mapping[str, Any],
+    where: str,
+    dtype: torch.dtype,
+) -> _Network:
+    """Build a network and fill it with weights that must fit it exactly.
+
+    Nothing is allocated before they are known to fit: sizes are only what a file claims.
 
     Raises:
-        CheckpointError: If a weight is missing, unexpected, of another shape or not finite.
+        CheckpointError: If species or sizes are impossible, or a weight is missing, unexpected, of
+            another shape or not finite.
     """
-    expected = network.state_dict()
+    if hypers.n_blocks > len(weights):
+        raise CheckpointError(
+            f"{where}: weights: {len(weights)} cannot fill the {hypers.n_blocks} blocks that the "
+            "hyperparameters ask for; they do not belong together"
+        )
+    try:
+        with torch.device("meta"):  # shapes without memory
+            expected = network(hypers, species).state_dict()
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{where}: species or hyperparameters: {reason}") from error
+    _check_weights(weights, expected, where)
+    built = network(hypers, species).to(dtype)
+    built.load_state_dict(dict(weights))
+    return built
+
+
+def _check_weights(weights: Mapping[str, Any], expected: Mapping[str, Tensor], where: str) -> None:
     missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     if missing or unexpected:
         raise CheckpointError(
@@ -315,5 +339,3 @@ def load_weights(
                 f"{where}: weights: {name}: expected finite floating-point numbers, got NaN, "
                 "infinity or another type; the training diverged or the file is damaged"
             )
-    network.to(dtype)
-    network.load_state_dict(dict(weights))

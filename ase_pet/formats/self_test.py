@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from ase_pet.data import Results, System
+from ase_pet.ecse.settings import settings
+from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import CheckpointError
 
 _RESULTS = ("energy", "forces", "stress")
-_SETTINGS = ("symmetry", "ensemble", "weights")
 
 
 def make_self_test(
@@ -111,10 +112,11 @@ def structure_of(self_test: Mapping[str, Any]) -> System:
 
 
 def check_self_test(self_test: Mapping[str, Any], species: Collection[int], where: str) -> None:
-    """Check that a self-test is complete.
+    """Check that a self-test is complete and can be replayed.
 
     Raises:
-        CheckpointError: If a part is missing, of a wrong shape, not finite, or not of ``species``.
+        CheckpointError: If a part is missing, of a wrong shape, not finite or not of ``species``,
+            or symmetry, ensemble or weights are unknown.
     """
     try:
         system = structure_of(self_test)
@@ -127,9 +129,12 @@ def check_self_test(self_test: Mapping[str, Any], species: Collection[int], wher
             _check_array(f"{part} forces", forces, (system.n_atoms, 3))
             if stress is not None:
                 _check_array(f"{part} stress", stress, (3, 3))
-        missing = [name for name in _SETTINGS if name not in self_test["symmetrized"]]
-        if missing:
-            raise ValueError(f"symmetrized: missing {missing}")
+        for name, allowed in (("symmetry", SYMMETRIES), ("ensemble", ENSEMBLES)):
+            if self_test["symmetrized"][name] not in allowed:
+                raise ValueError(
+                    f"{name}: expected one of {allowed}, got {self_test['symmetrized'][name]!r}"
+                )
+        settings(self_test["symmetrized"]["weights"])
     except KeyError as error:
         raise CheckpointError(f"{where}: self_test: missing {error}") from error
     except (TypeError, AttributeError, IndexError, ValueError) as error:

@@ -43,9 +43,15 @@ def read_plain(path: Path) -> object:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; check the path")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: {_describe(path)}")
-    _refuse_code(path)
+    try:
+        _refuse_code(path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a flipped bit of an archive can raise almost anything
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(
+            f"{path}: damaged or not readable ({told}); copy the file again"
+        ) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -58,29 +64,26 @@ def read_plain(path: Path) -> object:
 
 def _refuse_code(path: Path) -> None:
     """Check the archive and refuse every name in its pickle that is not part of a tensor."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            damaged = archive.testzip()
-            if damaged is not None:
-                raise CheckpointError(
-                    f"{path}: damaged (checksum of {damaged} is wrong); copy the file again"
-                )
-            if any(name.endswith("/constants.pkl") for name in names):
-                raise CheckpointError(
-                    f"{path}: a TorchScript program, not a checkpoint; running it would execute "
-                    "code. Load the checkpoint that it was exported from"
-                )
-            pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
-            if not pickles:
-                raise CheckpointError(
-                    f"{path}: a zip archive, but not one of torch.save (it holds {names[:4]})"
-                )
-            refused = _refused(_names_in_pickle(BytesIO(archive.read(pickles[0]))))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path}: damaged ({error}); copy the file again") from error
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: {_describe(path)}")
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(
+                f"{path}: damaged (checksum of {damaged} is wrong); copy the file again"
+            )
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise CheckpointError(
+                f"{path}: a TorchScript program, not a checkpoint; running it would execute "
+                "code. Load the checkpoint that it was exported from"
+            )
+        pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
+        if not pickles:
+            raise CheckpointError(
+                f"{path}: a zip archive, but not one of torch.save (it holds {names[:4]})"
+            )
+        refused = _refused(_names_in_pickle(BytesIO(archive.read(pickles[0]))))
     if refused:
         raise CheckpointError(f"{path}: refused, because loading it would run {refused}")
 
@@ -116,6 +119,8 @@ def _describe(path: Path) -> str:
         return "the file is empty; copy or export the model again"
     if data.startswith(b"PK\x03\x04"):
         return "truncated (the end of the archive is missing); copy the file again"
+    if data.startswith(b"\x93NUMPY"):
+        return "an array of NumPy, not a checkpoint; give the file that holds the model"
     names: list[str] = []
     with suppress(ValueError), BytesIO(data) as file:
         while file.tell() < len(data):  # the old format of torch.save is several pickles in a row

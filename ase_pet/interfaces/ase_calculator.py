@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ class PETCalculator(Calculator):
       structure for each coordinate system, whatever the number of layers: cheap for molecules
       and small cells, quadratic for large ones.
     * ``"auto"``: local for models of one message-passing layer, the energies of whose atoms were
-      trained to be invariant; otherwise global for molecules and small cells, and local for
-      anything larger. :attr:`ensemble` tells what was chosen.
+      trained to be invariant or of whose training nothing is known; otherwise global for molecules
+      and small cells, and local for anything larger. :attr:`ensemble` tells what was chosen.
 
     Both are exactly equivariant, smooth and energy-conserving. ``symmetry=None`` is the network as
     it was trained: fastest, and its results change a little as the structure turns.
@@ -124,6 +125,8 @@ class PETCalculator(Calculator):
 
     def _build(self, options: dict[str, Any]) -> Engine:
         device, dtype, budget = (options[k] for k in ("device", "dtype", "memory_budget"))
+        if not isinstance(options["skin"], Real):
+            raise ValueError(f"skin: expected a length in Å, at least 0, got {options['skin']!r}")
         dtype = self.model.dtype if dtype is None else str(dtype).removeprefix("torch.")
         return Engine(
             self.model.potential,
@@ -133,7 +136,7 @@ class PETCalculator(Calculator):
                 "dtype": dtype,
                 "memory_budget": _bytes(budget),
             },
-            invariant_atoms=self.model.metadata.get("rotations") in ("atom", None),
+            invariant_atoms=self.model.invariant_atoms,
         )
 
     @property
@@ -186,12 +189,14 @@ class PETCalculator(Calculator):
         structure = self.atoms if atoms is None else atoms
         if structure is None:
             raise ValueError("atoms: none given, and none were evaluated before")
-        if {"stress", "stresses"} & set(properties) and not _has_volume(structure):
+        _require_atoms(structure)
+        if {"stress", "stresses"} & set(properties) and not has_volume(structure):
             raise PropertyNotImplementedError(
                 "stress needs a cell of three independent vectors, because it is the virial over "
                 f"the volume; this structure's cell is {structure.cell.tolist()}. Energies and "
                 "forces do not need one"
             )
+        self.results = {}  # those of an earlier structure must not pass for this one's
         super().calculate(structure, list(properties), list(system_changes))
         self.results = self.compute([structure])[0]
 
@@ -208,6 +213,7 @@ class PETCalculator(Calculator):
             evaluations are left as they are.
 
         Raises:
+            TypeError: If something is no ``Atoms``.
             GeometryError: If a structure has no atoms, or they make no physical system.
             UnknownSpeciesError: If an element is not among those of the model.
             NeighborError: If the structures do not fit in memory.
@@ -218,6 +224,7 @@ class PETCalculator(Calculator):
         if not structures:
             return []
         for atoms in structures:
+            _require_atoms(atoms)
             self.set_atoms(atoms)
         results = self.engine(system_from_atoms(structures))
         ends = np.cumsum([len(atoms) for atoms in structures])
@@ -249,16 +256,17 @@ def system_from_atoms(structures: Sequence[Atoms]) -> System:
         structures: At least one.
 
     Raises:
+        TypeError: If something is no ``Atoms``.
         ValueError: If ``structures`` is empty.
         GeometryError: If a structure has no atoms, positions or cell are not finite, or a
-            periodic cell has no volume.
+            periodic cell has no volume; of several structures, it is named by its number.
     """
     systems = []
     for k, atoms in enumerate(structures):
-        if not _is_structure(atoms):
-            raise TypeError(f"structures: expected ase.Atoms, got {type(atoms).__name__}")
+        _require_atoms(atoms)
+        name = f"structure {k}: " if len(structures) > 1 else ""
         if len(atoms) == 0:
-            raise GeometryError(f"structure {k}: no atoms; add at least one")
+            raise GeometryError(f"{name}no atoms; add at least one")
         try:
             system = System(
                 torch.tensor(atoms.positions, dtype=torch.float64),
@@ -267,10 +275,38 @@ def system_from_atoms(structures: Sequence[Atoms]) -> System:
                 torch.tensor(atoms.pbc, dtype=torch.bool)[None],
                 torch.zeros(len(atoms), dtype=torch.int64),
             )
-        except GeometryError as error:
-            raise GeometryError(f"structure {k}: {error}") from None
+        except GeometryError as error:  # which counts structures within a batch of this one alone
+            told = str(error).replace(" of structure 0", "")
+            raise GeometryError(f"{name}{told}") from None
         systems.append(system)
     return System.cat(systems)
+
+
+def evaluate_together(
+    evaluate: Callable[[Sequence[Atoms]], Any],
+    structures: Sequence[Atoms],
+    name: Callable[[int], str],
+) -> Any:
+    """Evaluate structures at once; if that fails, find the one at fault and name it.
+
+    Args:
+        evaluate: Evaluates any number of structures, counting them from 0 in its messages.
+        structures: What to evaluate.
+        name: What a person calls the structure of a number, such as its file and frame.
+
+    Raises:
+        ValueError: As ``evaluate`` does, with the name in front of the message.
+        RuntimeError: Likewise, or as it is if each structure can be evaluated alone.
+    """
+    try:
+        return evaluate(structures)
+    except (ValueError, RuntimeError):
+        for k, atoms in enumerate(structures):
+            try:
+                evaluate([atoms])
+            except (ValueError, RuntimeError) as error:  # noqa: PERF203
+                raise type(error)(f"{name(k)}: {error}") from error
+        raise
 
 
 def _ase_results(results: Results, k: int, part: slice, atoms: Atoms) -> dict[str, Any]:
@@ -282,7 +318,7 @@ def _ase_results(results: Results, k: int, part: slice, atoms: Atoms) -> dict[st
         "energies": results.energies[part].cpu().numpy().copy(),
         "forces": results.forces[part].cpu().numpy().copy(),
     }
-    if _has_volume(atoms):
+    if has_volume(atoms):
         volume = atoms.get_volume()
         found["stress"] = full_3x3_to_voigt_6_stress(results.virial[k].cpu().numpy() / volume)
         virials = results.virials[part].cpu().numpy()
@@ -295,7 +331,13 @@ def _is_structure(given: object) -> bool:
     return all(hasattr(given, name) for name in ("positions", "numbers", "cell", "pbc"))
 
 
-def _has_volume(atoms: Atoms) -> bool:
+def _require_atoms(given: object) -> None:
+    if not _is_structure(given):
+        raise TypeError(f"structures: expected ase.Atoms, got {type(given).__name__}")
+
+
+def has_volume(atoms: Atoms) -> bool:
+    """Whether the cell has a volume, and with it the structure a stress."""
     cell = atoms.cell
     return bool(cell.rank == 3 and cell.volume > 1e-10 * np.prod(cell.lengths()))
 

@@ -122,6 +122,11 @@ class PETHypers:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
 
+    @property
+    def n_blocks(self) -> int:
+        """Number of modules with weights, at least."""
+        return self.n_message_layers * max(self.n_attention_layers, self.n_targets)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:

@@ -108,6 +108,11 @@ class TensorNetHypers:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
 
+    @property
+    def n_blocks(self) -> int:
+        """Number of modules with weights, at least."""
+        return self.n_layers + self.readout_depth
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:

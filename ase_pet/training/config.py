@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ase_pet.formats.native import ARCHITECTURES
+from ase_pet.formats.native import ARCHITECTURES, check_hypers
 from ase_pet.potentials.pet import PETHypers
 from ase_pet.potentials.tensornet import TensorNetHypers
 
@@ -44,7 +44,7 @@ class DataConfig(_Section):
     Attributes:
         train: Source of training frames.
         validation: A source of its own, or the fraction of training frames held back.
-        test: Frames never used before the run is over.
+        test: Frames never used before the run is over, on which its model is then measured.
         max_force: Drop frames with a force component beyond this, eV/Å.
         max_energy: Drop frames this far above the lowest one after the composition fit, eV/atom.
     """
@@ -177,6 +177,7 @@ class TrainConfig(_Section):
             that reaches this limit depends on the speed of the machine, others only on ``seed``.
         patience: Validations without improvement after which the run ends.
         save_every: Seconds between saved states; the end of an epoch is always saved.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
     name: str
@@ -211,7 +212,12 @@ class TrainConfig(_Section):
         unknown = sorted(set(value) - known - {"architecture"})
         if unknown:
             raise ValueError(f"unknown option(s) {unknown}; known are {sorted(known)}")
-        chosen(**{key: v for key, v in value.items() if key != "architecture"})
+        options = {key: v for key, v in value.items() if key != "architecture"}
+        hypers = check_hypers(chosen, {**dataclasses.asdict(chosen()), **options}, "model")
+        if name == "pet" and hypers.n_targets != 1:
+            raise ValueError(
+                f"n_targets: expected 1, the energy that is trained on, got {hypers.n_targets}"
+            )
         return value
 
     @model_validator(mode="after")
@@ -257,12 +263,14 @@ def read_config(path: Path) -> TrainConfig:
         path: YAML file; paths inside are relative to it.
 
     Raises:
-        ValueError: If it is no YAML mapping, or naming each entry that is missing, unknown or
-            out of range.
+        ValueError: If it is no YAML mapping in UTF-8, or naming each entry that is missing,
+            unknown or out of range.
     """
     path = Path(path).resolve()
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text in UTF-8; save the recipe as one") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):

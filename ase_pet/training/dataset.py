@@ -18,10 +18,15 @@ from ase.io import read
 from torch import Tensor
 
 from ase_pet.data import Graph
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.engine import COINCIDENT
+from ase_pet.errors import GeometryError
+from ase_pet.interfaces.ase_calculator import has_volume, system_from_atoms
 from ase_pet.neighbors import make_search
 from ase_pet.potentials.species import symbols
 from ase_pet.training.config import DataConfig, SourceConfig
+
+#: Entry of ``info`` that says which file a frame is from, and its number in it.
+ORIGIN = "ase_pet_origin"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,13 +90,13 @@ def read_frames(source: SourceConfig) -> list[ase.Atoms]:
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If a file cannot be read, a frame has no energy or forces or labels that are
-            not finite, or nothing is left after ``where``.
+        ValueError: If a file cannot be read, a frame is not sound (see :func:`check_frame`), or
+            nothing is left after ``where``.
     """
     frames: list[ase.Atoms] = []
     for path in source.path:
         frames += read_extxyz(path)
-    chosen = [atoms for atoms in frames if _matches(atoms.info, source.where)]
+    chosen = select(frames, source.where)
     if not chosen:
         raise ValueError(
             f"data: none of {len(frames)} frames of {[str(p) for p in source.path]} matches "
@@ -103,7 +108,7 @@ def read_frames(source: SourceConfig) -> list[ase.Atoms]:
 def read_extxyz(path: Path) -> list[ase.Atoms]:
     """Read and check all frames of a plain or xz-compressed extended-XYZ file."""
     if not path.is_file():
-        raise FileNotFoundError(f"data: no file {path}; paths are relative to the recipe")
+        raise FileNotFoundError(f"data: no file {path}; check the path")
     try:
         # Whole in memory: the reader seeks back and forth, which an xz stream answers slowly.
         with lzma.open(path, "rt") if path.suffix == ".xz" else path.open() as handle:
@@ -111,20 +116,51 @@ def read_extxyz(path: Path) -> list[ase.Atoms]:
     except (lzma.LZMAError, EOFError, KeyError, ValueError, OSError) as error:
         raise ValueError(f"{path}: not readable as extended XYZ: {error}") from error
     for k, atoms in enumerate(frames):
-        try:
-            labels = [np.asarray(atoms.get_potential_energy()), atoms.get_forces()]
-        except (RuntimeError, PropertyNotImplementedError):
-            raise ValueError(f"{path}: frame {k} has no energy or no forces") from None
-        if not all(np.isfinite(label).all() for label in labels):
-            raise ValueError(f"{path}: frame {k} has an energy or force that is not finite")
+        atoms.info[ORIGIN] = f"{path}: frame {k}"
+        check_frame(atoms, name_of(atoms, k))
     return frames
 
 
-def _matches(info: dict[str, Any], where: dict[str, Any]) -> bool:
-    return all(
-        info.get(key) in value if isinstance(value, list) else info.get(key) == value
-        for key, value in where.items()
-    )
+def name_of(atoms: ase.Atoms, k: int) -> str:
+    """What messages call the frame of number ``k``: its place in a file, if it is from one."""
+    return str(atoms.info.get(ORIGIN, f"frame {k}"))
+
+
+def check_frame(atoms: ase.Atoms, name: str) -> None:
+    """Check that a frame is a structure with labels, and that all its numbers are finite.
+
+    Args:
+        atoms: The frame.
+        name: What messages call it.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    try:
+        system_from_atoms([atoms])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    try:
+        labels = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+    except (RuntimeError, PropertyNotImplementedError):
+        raise ValueError(
+            f"{name} has no energy or no forces; label it with ASE's keys energy and forces"
+        ) from None
+    labels["stress"] = atoms.calc.results.get("stress", 0.0)
+    for label, values in labels.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: {label} not finite; correct the label or remove the frame")
+
+
+def select(frames: Iterable[ase.Atoms], where: dict[str, Any]) -> list[ase.Atoms]:
+    """The frames whose ``info[key]`` equals the value, or one of a list of values."""
+
+    def matches(info: dict[str, Any], key: str, value: Any) -> bool:
+        wanted = value if isinstance(value, list) else [value]
+        found: Any = info.get(key)  # possibly an array
+        return any(np.array_equal(found, one) for one in wanted)
+
+    return [a for a in frames if all(matches(a.info, *item) for item in where.items())]
 
 
 def fingerprint(atoms: ase.Atoms) -> str:
@@ -213,20 +249,31 @@ def fit_composition(frames: Sequence[ase.Atoms]) -> dict[int, float]:
 
 
 def make_samples(frames: Iterable[ase.Atoms], cutoff: float) -> list[Sample]:
-    """Search the neighbours within ``cutoff`` (Å) of every frame once."""
+    """Search the neighbours within ``cutoff`` (Å) of every frame once.
+
+    Raises:
+        GeometryError: If two atoms of a frame coincide.
+    """
     search = make_search("auto")
     samples = []
-    for atoms in frames:
+    for k, atoms in enumerate(frames):
         system = system_from_atoms([atoms])
         graph = Graph.build(system, search(system, cutoff))
-        has_stress = "stress" in atoms.calc.results and atoms.cell.rank == 3
+        close = torch.nonzero(graph.vectors.norm(dim=1) < COINCIDENT)[:, 0].tolist()
+        if close:
+            i, j = int(graph.centers[close[0]]), int(graph.others[close[0]])
+            raise GeometryError(
+                f"{name_of(atoms, k)}: atoms {i} and {j} are at the same place or images of one "
+                "another; remove one of them, correct the cell, or remove the frame"
+            )
+        has_stress = "stress" in atoms.calc.results and has_volume(atoms)
         samples.append(
             Sample(
                 graph=graph,
                 energy=float(atoms.get_potential_energy()),
                 forces=torch.tensor(atoms.get_forces(), dtype=torch.float64),
                 stress=torch.tensor(atoms.get_stress(voigt=False)) if has_stress else None,
-                volume=float(atoms.get_volume()) if atoms.cell.rank == 3 else 1.0,
+                volume=float(atoms.get_volume()) if has_volume(atoms) else 1.0,
                 group=str(atoms.info.get("group", "all")),
                 most_neighbors=int(torch.bincount(graph.centers, minlength=1).max()),
             )

@@ -18,9 +18,9 @@ from ase_pet.data import Results, System
 from ase_pet.engine import Engine
 from ase_pet.formats import Model, load
 from ase_pet.formats.files import write_atomically
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.interfaces.ase_calculator import evaluate_together, has_volume, system_from_atoms
 from ase_pet.training.config import SourceConfig
-from ase_pet.training.dataset import read_frames
+from ase_pet.training.dataset import check_frame, name_of, read_frames, select
 from ase_pet.training.loss import ErrorSums
 from ase_pet.training.report import Report
 from ase_pet.units import EV_IN_MEV, EV_PER_A3_IN_GPA
@@ -75,7 +75,7 @@ def evaluate(
         (eV/Å³) and so on.
 
     Raises:
-        ValueError: If there are no labelled frames.
+        ValueError: If there are no labelled frames, or one is not sound; names it.
     """
     model = model if isinstance(model, Model) else load(model)
     frames = _frames(data, where or {})
@@ -90,7 +90,7 @@ def evaluate(
             symmetry=kind,
             ensemble=ensemble,
             weights=weights,
-            invariant_atoms=model.metadata.get("rotations") in ("atom", None),
+            invariant_atoms=model.invariant_atoms,
         )
         label = kind or "bare"
         errors[label], parities[label] = measure(engine, frames)
@@ -98,7 +98,7 @@ def evaluate(
     if out_dir is not None:
         out = Path(out_dir)
         out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(errors, indent=1).encode()
+        text = json.dumps(errors, indent=1, allow_nan=False).encode()
         write_atomically(out / "errors.json", lambda file: file.write(text))
         plot_parity(parities, out / "parity.png")
     return errors
@@ -131,9 +131,11 @@ def measure(
 def _frames(data: str | Path | Sequence[ase.Atoms], where: dict[str, Any]) -> list[ase.Atoms]:
     if isinstance(data, str | Path):
         return read_frames(SourceConfig(path=[Path(data)], where=where))
-    frames = [a for a in data if all(a.info.get(k) == v for k, v in where.items())]
+    frames = select(data, where)
     if not frames:
         raise ValueError(f"data: no frames to evaluate (where={where})")
+    for k, atoms in enumerate(frames):
+        check_frame(atoms, name_of(atoms, k))
     return frames
 
 
@@ -143,7 +145,10 @@ def _predictions(
     """Each frame with (reference, predicted) of every quantity that it is labelled with."""
     for start in range(0, len(frames), _CHUNK):
         chunk = frames[start : start + _CHUNK]
-        out = engine(system_from_atoms(chunk))
+        names = [name_of(atoms, start + k) for k, atoms in enumerate(chunk)]
+        out = evaluate_together(
+            lambda given: engine(system_from_atoms(given)), chunk, names.__getitem__
+        )
         forces = out.forces.cpu().split([len(atoms) for atoms in chunk])
         for k, atoms in enumerate(chunk):
             energy = torch.tensor(atoms.get_potential_energy() / len(atoms), dtype=torch.float64)
@@ -151,7 +156,7 @@ def _predictions(
                 "energy": (energy, out.energy[k].cpu() / len(atoms)),
                 "forces": (torch.tensor(atoms.get_forces(), dtype=torch.float64), forces[k]),
             }
-            if "stress" in atoms.calc.results and atoms.cell.rank == 3:
+            if "stress" in atoms.calc.results and has_volume(atoms):
                 stress = torch.tensor(atoms.get_stress(voigt=False), dtype=torch.float64)
                 quantities["stress"] = (stress, out.virial[k].cpu() / atoms.get_volume())
             yield atoms, quantities

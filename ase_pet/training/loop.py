@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ase_pet.engine import resolve_device
 from ase_pet.formats import native
+from ase_pet.formats.files import remove_leftovers
 from ase_pet.potentials.base import Potential
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.total import Total
@@ -34,7 +36,7 @@ from ase_pet.training.optimization import MovingAverage, Schedule, make_optimize
 from ase_pet.training.report import Report, write_history
 from ase_pet.training.result import describe, make_model
 from ase_pet.training.rotations import draw_frames, orient_randomly
-from ase_pet.training.state import load_state, run_fingerprint, save_state
+from ase_pet.training.state import damaged, load_state, run_fingerprint, save_state
 
 #: Random streams that must not repeat one another.
 _SPLIT, _SHUFFLE, _ROTATE, _VALIDATE = 0, 1, 2, 3
@@ -45,7 +47,7 @@ def train(config_path: Path, *, resume: bool = True) -> Path:
 
     The folder ``output`` of the recipe receives ``state.pt`` (from which an interrupted run
     continues when it is called again), ``history.csv`` and ``model.pt``, the checkpoint of the
-    epoch with the lowest validation loss.
+    epoch with the lowest validation loss, measured on the recipe's ``test`` source if it has one.
 
     Args:
         config_path: The recipe, see :class:`~ase_pet.training.config.TrainConfig`.
@@ -55,7 +57,8 @@ def train(config_path: Path, *, resume: bool = True) -> Path:
         Path of the checkpoint.
 
     Raises:
-        ValueError: If the recipe or the data are invalid, or a state of another recipe is there.
+        ValueError: If the recipe or the data are invalid, the device is not there, or a state is
+            damaged or of another recipe.
         FloatingPointError: If the loss is no longer finite; the last good state is kept.
     """
     config = read_config(Path(config_path))
@@ -76,7 +79,11 @@ class Trainer:
     ) -> None:
         self.config = config
         self.report = report or Report()
-        self.device = torch.device(config.device)
+        self.device = resolve_device(config.device)
+        config.output.mkdir(parents=True, exist_ok=True)
+        self.state_path = config.output / "state.pt"
+        for name in ("state.pt", "history.csv", "model.pt"):
+            remove_leftovers(config.output / name)
         self.split = split_frames(config.data, _seed(config.seed, _SPLIT))
         self.fingerprint = run_fingerprint(config, self.split)
         cutoff = config.hypers.cutoff
@@ -92,8 +99,7 @@ class Trainer:
         self.best: dict[str, Any] = {"loss": math.inf, "weights": None, "epoch": -1}
         self.history: list[dict[str, float]] = []
         self.finished = False
-        config.output.mkdir(parents=True, exist_ok=True)
-        self.state_path = config.output / "state.pt"
+        self.kept = False
         if resume and self.state_path.exists():
             self._restore(load_state(self.state_path, self.fingerprint))
 
@@ -172,10 +178,15 @@ class Trainer:
         if not bool(torch.isfinite(loss.detach()) & torch.isfinite(norm)):
             raise FloatingPointError(
                 f"training: loss {float(loss.detach()):.3g}, gradient norm {float(norm):.3g} at "
-                f"epoch {self.epoch}, step {self.step}; the last good state is kept in "
-                f"{self.state_path}. Lower optimizer.learning_rate, raise schedule.warmup, or "
-                "look for wrong labels (data.max_force, data.max_energy)"
+                f"epoch {self.epoch}, step {self.step}; {self._last_state()}. Lower "
+                "optimizer.learning_rate, raise schedule.warmup, or look for wrong labels "
+                "(data.max_force, data.max_energy)"
             )
+
+    def _last_state(self) -> str:
+        if not self.kept:
+            return "no state was saved"
+        return f"the last good state is kept in {self.state_path}"
 
     def validate(self, samples: list[Sample]) -> dict[str, float]:
         """Errors and loss of the averaged weights on samples that are not trained on."""
@@ -228,8 +239,8 @@ class Trainer:
             self.best = {"weights": weights, "epoch": self.epoch, **errors}
         elif not math.isfinite(errors["loss"]):
             raise FloatingPointError(
-                f"training: validation loss {errors['loss']} at epoch {self.epoch}; the last good "
-                f"state is kept in {self.state_path}"
+                f"training: validation loss {errors['loss']} at epoch {self.epoch}; "
+                f"{self._last_state()}. Lower optimizer.learning_rate or look for wrong labels"
             )
 
     def _finish(self) -> Path:
@@ -251,17 +262,22 @@ class Trainer:
         for name in _PLAIN_STATE:
             state[name] = getattr(self, name)
         save_state(state, self.state_path, self.fingerprint)
-        self.saved = time.monotonic()
+        self.saved, self.kept = time.monotonic(), True
 
     def _restore(self, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            for parameter, value in zip(self.potential.parameters(), state["weights"], strict=True):
-                parameter.copy_(value)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average.restore(state["average"])
-        self.schedule.restore(state["schedule"])
-        for name in _PLAIN_STATE:
-            setattr(self, name, state[name])
+        try:
+            weights = zip(self.potential.parameters(), state["weights"], strict=True)
+            with torch.no_grad():
+                for parameter, value in weights:
+                    parameter.copy_(value)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.average.restore(state["average"])
+            self.schedule.restore(state["schedule"])
+            for name in _PLAIN_STATE:
+                setattr(self, name, state[name])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise damaged(self.state_path) from error
+        self.kept = True
 
 
 _PLAIN_STATE = (

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ase
 import torch
 
+from ase_pet.ecse.settings import describe as describe_weights
+from ase_pet.ecse.settings import settings
 from ase_pet.engine import Engine
 from ase_pet.formats.files import sha256_of
 from ase_pet.formats.model import Model
 from ase_pet.formats.self_test import make_self_test
 from ase_pet.interfaces.ase_calculator import system_from_atoms
-from ase_pet.potentials.total import Total
 from ase_pet.training.config import SourceConfig, TrainConfig
+from ase_pet.training.evaluation import evaluate
 
 if TYPE_CHECKING:
     from ase_pet.training.loop import Trainer
+
+#: How a trained model is symmetrised when it is measured; ``auto`` as for who uses it.
+ECSE: dict[str, Any] = {"symmetry": "O(3)", "ensemble": "auto", "weights": "smooth"}
 
 
 def describe(run: Trainer) -> Iterator[str]:
@@ -43,36 +49,42 @@ def make_model(run: Trainer) -> Model:
             parameter.copy_(value)
     frames = [*run.split.validation, *run.split.train]
     smallest = min((atoms for atoms in frames if len(atoms) > 1), key=len, default=frames[0])
-    self_test = record_self_test(potential, smallest, rotations=run.config.rotations)
-    return Model(
-        potential,
-        run.config.dtype,
-        _metadata(run),
-        architecture=run.config.architecture,
-        self_test=self_test,
-    )
+    architecture = run.config.architecture
+    model = Model(potential, run.config.dtype, _metadata(run), architecture=architecture)
+    model.metadata["accuracy"].update(_test(run, model))
+    return replace(model, self_test=record_self_test(model, smallest))
 
 
-def record_self_test(potential: Total, atoms: ase.Atoms, *, rotations: str) -> dict[str, Any]:
+def record_self_test(model: Model, atoms: ase.Atoms) -> dict[str, Any]:
     """Evaluate a structure in float64, bare and symmetrised, for ``ase-pet check`` to replay.
 
     Args:
-        potential: The bare model.
+        model: The model.
         atoms: A small structure.
-        rotations: What was drawn at random in training.
     """
     system = system_from_atoms([atoms])
-    bare = Engine(potential, device="cpu", symmetry=None)
-    symmetrized = Engine(potential, device="cpu", invariant_atoms=rotations == "atom")
+    bare = Engine(model.potential, device="cpu", symmetry=None)
+    symmetrized = Engine(
+        model.potential, device="cpu", invariant_atoms=model.invariant_atoms, **ECSE
+    )
     ensemble = symmetrized.choose(len(atoms), bool(atoms.pbc.any()))
     return make_self_test(
         system,
         bare(system),
         symmetrized(system),
-        symmetry="O(3)",
-        ensemble=ensemble or "local",  # without copies any name replays the same evaluation
-        weights="smooth",
+        # Without copies any ensemble replays the same evaluation.
+        **{**ECSE, "ensemble": ensemble or "local"},
     )
+
+
+def _test(run: Trainer, model: Model) -> dict[str, dict[str, dict[str, float]]]:
+    """Errors on the frames that were held out for it, bare and symmetrised, if there are any."""
+    if not run.split.test:
+        return {}
+    device, report = str(run.device), run.report
+    report.line("errors on the frames held out for test:")
+    errors = evaluate(model, run.split.test, device=device, report=report, **ECSE)
+    return {"test": {kind: groups["all"] for kind, groups in errors.items()}}
 
 
 def _metadata(run: Trainer) -> dict[str, Any]:
@@ -90,6 +102,7 @@ def _metadata(run: Trainer) -> dict[str, Any]:
         },
         "rotations": config.rotations,
         "reflections": config.reflections,
+        "ecse": {**ECSE, "weights": describe_weights(settings(ECSE["weights"]))},
         "accuracy": {"validation": errors},
         "source": f"ase_pet trainer, recipe {config.name}",
         "recipe": config.model_dump(mode="json", exclude={"data", "output"}),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ase_pet.errors import CheckpointError
 from ase_pet.formats.files import write_atomically
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.training.config import TrainConfig
@@ -15,6 +16,7 @@ from ase_pet.training.dataset import Split, fingerprint
 
 #: Entries of a recipe that may differ when a run continues: they move files, or say when to save.
 _FREE = {"name", "output", "save_every", "provenance", "device"}
+_ANEW = "start anew with --no-resume (resume=False)"
 
 
 def run_fingerprint(config: TrainConfig, split: Split) -> str:
@@ -47,10 +49,18 @@ def load_state(path: Path, run: str) -> dict[str, Any]:
         CheckpointError: If the file is damaged.
         ValueError: If it belongs to another recipe or other data.
     """
-    state = read_plain(path)
+    try:
+        state = read_plain(path)
+    except CheckpointError as error:
+        raise damaged(path) from error
     if not isinstance(state, dict) or state.get("run") != run:
         raise ValueError(
             f"{path}: belongs to a run with another recipe or other data; continue with the old "
-            "recipe, choose another `output`, or start anew without resuming"
+            f"recipe, choose another `output`, or {_ANEW}"
         )
     return state
+
+
+def damaged(path: Path) -> CheckpointError:
+    """The error that says that a state is not whole, and what to do."""
+    return CheckpointError(f"{path}: damaged or incomplete; delete it, or {_ANEW}")

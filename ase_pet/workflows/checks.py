@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from ase_pet.engine import Engine
 from ase_pet.formats import Model
 from ase_pet.formats.self_test import deviations, structure_of
-from ase_pet.interfaces.ase_calculator import PETCalculator
+from ase_pet.interfaces.ase_calculator import PETCalculator, has_volume
 from ase_pet.testing.contracts import check_forces, check_virial, transformed
 from ase_pet.testing.evaluators import calculator_evaluator
 from ase_pet.testing.tolerances import FLOAT64
@@ -55,10 +55,16 @@ def rotation_errors(
     Args:
         calculator: The model.
         atoms: Structure, unchanged.
-        n_rotations: How many random rotations.
+        n_rotations: How many random rotations, at least 1.
         reflections: Whether every other one is followed by an inversion.
-        seed: Of the rotations.
+        seed: Of the rotations, at least 0.
+
+    Raises:
+        ValueError: If there would be no rotations, or the seed is negative.
     """
+    for name, value, least in (("n_rotations", n_rotations, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{name}: expected {least} or more, got {value}")
     turns = Rotation.random(n_rotations, random_state=seed).as_matrix()
     if reflections:
         turns[1::2] *= -1.0
@@ -85,8 +91,7 @@ def derivative_errors(calculator: PETCalculator, atoms: Atoms, *, seed: int = 0)
     """
     ask = calculator_evaluator(calculator)
     forces = check_forces(ask, atoms, _UNLIMITED, seed=seed)
-    has_virial = atoms.cell.rank == 3
-    virial = check_virial(ask, atoms, _UNLIMITED, seed=seed) if has_virial else None
+    virial = check_virial(ask, atoms, _UNLIMITED, seed=seed) if has_volume(atoms) else None
     return Deviations(None, forces, virial)
 
 

@@ -42,7 +42,7 @@ class MDSettings:
             ``None`` is for "nve" from the velocities that the atoms have.
         damping: fs, relaxation time of the thermostat.
         interval: Steps between two records.
-        seed: Of velocities and thermostat.
+        seed: Of velocities and thermostat, at least 0.
         max_temperature: K; beyond it the run stops as unstable.
 
     Raises:
@@ -64,6 +64,8 @@ class MDSettings:
         for name in ("steps", "time_step", "damping", "interval", "max_temperature"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed: expected 0 or more, got {self.seed}")
         if self.temperature is None and self.dynamics != "nve":
             raise ValueError(f"temperature: {self.dynamics!r} needs one in K, got None")
         if self.temperature is not None and not 0 < self.temperature < self.max_temperature:
@@ -149,7 +151,8 @@ def run_md(
 
     The folder receives ``md.traj`` (written as the run goes), ``md.csv``, ``md.png``,
     ``final.extxyz`` (positions and velocities, from which another run can start) and
-    ``summary.json``, also when the run is interrupted or fails.
+    ``summary.json``, also when the run is interrupted or fails. Files of an earlier run are left
+    alone until the first evaluation has succeeded.
 
     Args:
         atoms: Structure with a calculator.
@@ -158,8 +161,9 @@ def run_md(
         console: Where progress is shown; silent if None.
 
     Raises:
+        ValueError: If there is no calculator, or the atoms are at rest and no temperature is given.
         RuntimeError: If energy, forces or temperature run away; ``final.extxyz`` then holds the
-            last good structure.
+            last good structure, if there is one.
     """
     if atoms.calc is None:
         raise ValueError("atoms: no calculator attached; set atoms.calc first")
@@ -171,17 +175,24 @@ def run_md(
         thermalize_momenta(atoms, settings.temperature, exact_temperature=True, rng=rng)
         if len(atoms) > 1:
             Stationary(atoms)
+    if not atoms.get_momenta().any():
+        raise ValueError(
+            "temperature: the atoms are at rest, so that one in K is needed (--temperature on the "
+            "command line), or velocities in the structure; got None"
+        )
     dynamics, conserved = _integrator(atoms, settings, rng)
     record = MDRecord(len(atoms), bool(atoms.pbc.any()))
     good = atoms.copy()
     status, began = "failed", time.perf_counter()
-    trajectory = None if out is None else Trajectory(out / "md.traj", "w", atoms)
+    trajectory: Any = None
     try:
         with Progress(console, settings.dynamics, settings.steps) as progress:
             for step, _ in enumerate(dynamics.irun(settings.steps)):
                 _check(atoms, settings, step)
                 good.positions, good.cell = atoms.positions, atoms.cell
                 good.set_momenta(atoms.get_momenta())
+                if out is not None and trajectory is None:
+                    trajectory = Trajectory(out / "md.traj", "w", atoms)
                 if step % settings.interval == 0:
                     record.rows.append(_row(atoms, dynamics, conserved))
                     if trajectory is not None:
@@ -193,10 +204,12 @@ def run_md(
         status = "interrupted"
         raise
     except (ValueError, RuntimeError) as error:
+        kept = ""
+        if out is not None and record.rows:
+            kept = f"The last good structure is in {out / 'final.extxyz'}. "
         raise RuntimeError(
-            f"molecular dynamics stopped after step {dynamics.nsteps}: {error}. "
-            + ("" if out is None else f"The last good structure is in {out / 'final.extxyz'}. ")
-            + "Try a shorter time_step or relax the structure first"
+            f"molecular dynamics stopped after step {dynamics.nsteps}: {error}. {kept}"
+            "Try a shorter time_step or relax the structure first"
         ) from error
     finally:
         if trajectory is not None:

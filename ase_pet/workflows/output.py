@@ -15,6 +15,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -66,6 +67,29 @@ def write_structure(path: str | Path, structures: Atoms | Sequence[Atoms]) -> No
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_format(path: str | Path, n_structures: int) -> None:
+    """Check, before anything is computed, that structures can be written under a name.
+
+    Args:
+        path: The file.
+        n_structures: How many structures it is to hold.
+
+    Raises:
+        ValueError: If the name asks for no format that ASE writes, or for one that holds only one.
+    """
+    try:
+        found = ioformats[filetype(str(path), read=False)]
+    except (KeyError, UnknownFileTypeError):
+        found = None
+    if found is None or not found.can_write:
+        raise ValueError(f"{path}: ASE cannot write such a file; give a name like x.extxyz")
+    if found.single and n_structures > 1:
+        raise ValueError(
+            f"{path}: the format {found.name} holds one structure, not {n_structures}; give a name "
+            "like x.extxyz"
+        )
 
 
 def write_figure(path: str | Path, figure: Figure) -> None:

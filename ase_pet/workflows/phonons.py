@@ -25,6 +25,7 @@ from rich.console import Console
 from seekpath.hpkot import EdgeCaseWarning
 
 from ase_pet.formats.files import write_atomically
+from ase_pet.interfaces.ase_calculator import has_volume
 from ase_pet.units import THZ_IN_INVERSE_CM
 from ase_pet.workflows.output import write_csv, write_figure, write_summary
 from ase_pet.workflows.plots import plot_bands, plot_thermal
@@ -153,11 +154,7 @@ def compute_phonons(
     """
     if atoms.calc is None:
         raise ValueError("atoms: no calculator attached; set atoms.calc first")
-    if not atoms.pbc.all():
-        raise ValueError(
-            "atoms: phonons need a crystal, periodic in three directions, got "
-            f"pbc={atoms.pbc.tolist()}; set atoms.pbc or give another structure"
-        )
+    require_crystal(atoms)
     out = None if out_dir is None else Path(out_dir)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -190,6 +187,16 @@ def compute_phonons(
     if out is not None:
         _write(record, settings, atoms.calc, out)
     return record
+
+
+def require_crystal(atoms: Atoms) -> None:
+    """Raise ``ValueError`` unless a structure is periodic in three directions."""
+    if not (atoms.pbc.all() and has_volume(atoms)):
+        raise ValueError(
+            "atoms: phonons need a crystal, periodic in three directions, got "
+            f"pbc={atoms.pbc.tolist()} and the cell {atoms.cell.tolist()}; set both in the "
+            "structure or give another one"
+        )
 
 
 def evaluate_forces(

@@ -18,6 +18,7 @@ from ase.optimize import FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
 from rich.console import Console
 
+from ase_pet.interfaces.ase_calculator import has_volume
 from ase_pet.units import EV_PER_A3_IN_GPA
 from ase_pet.workflows.output import write_figure, write_structure, write_summary
 from ase_pet.workflows.plots import plot_relaxation
@@ -143,7 +144,8 @@ def relax(
     """Relax a structure; the atoms, with a calculator attached, are moved.
 
     The folder receives ``relax.traj`` (written as the run goes), ``relaxed.extxyz``,
-    ``relax.png`` and ``summary.json``.
+    ``relax.png`` and ``summary.json``. Files of an earlier run are left alone until the first
+    evaluation has succeeded.
 
     Args:
         atoms: Structure with a calculator.
@@ -166,13 +168,15 @@ def relax(
         out.mkdir(parents=True, exist_ok=True)
     record = RelaxRecord()
     before = space_group(atoms, settings.symprec)
-    trajectory = None if out is None else Trajectory(out / "relax.traj", "w", atoms)
+    trajectory: Any = None
     try:
         with Progress(console, settings.optimizer, settings.steps) as progress:
             optimizer = OPTIMIZERS[settings.optimizer](_target(atoms, settings), logfile=None)
             for converged in optimizer.irun(fmax=settings.fmax, steps=settings.steps):
                 _note(record, atoms)
                 record.converged = bool(converged)
+                if out is not None and trajectory is None:
+                    trajectory = Trajectory(out / "relax.traj", "w", atoms)
                 if trajectory is not None:
                     trajectory.write()
                 if record.n_steps:
@@ -200,7 +204,7 @@ def _target(atoms: Atoms, settings: RelaxSettings) -> Any:
 def _note(record: RelaxRecord, atoms: Atoms) -> None:
     record.energies.append(float(atoms.get_potential_energy()))
     record.forces.append(float(np.linalg.norm(atoms.get_forces(), axis=1).max()))
-    if atoms.cell.rank == 3 and "stress" in atoms.calc.implemented_properties:
+    if has_volume(atoms) and "stress" in atoms.calc.implemented_properties:
         record.volumes.append(float(atoms.get_volume()))
         stress = atoms.get_stress()[:3].mean()
         record.pressures.append(float(-stress * EV_PER_A3_IN_GPA))

@@ -26,7 +26,7 @@ from ase_pet.formats.importers.tensornet_weights import (
     perceptron_weights,
 )
 from ase_pet.formats.model import Model
-from ase_pet.formats.native import METADATA, load_weights
+from ase_pet.formats.native import METADATA, build
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.species import atomic_number
@@ -120,10 +120,10 @@ def _load(path: Path, folder: Path) -> Model:
     composition = _composition(weights, numbers)
     zbl = _repulsion(weights, hypers.cutoff)
     weights.finish()
-    backbone = TensorNet(hypers, numbers)
     dtype = found["readout.linear.weight"].dtype
     name = "float64" if dtype == torch.float64 else "float32"
-    load_weights(backbone, found, str(folder / STATE), getattr(torch, name))
+    where = str(folder / STATE)
+    backbone = build(TensorNet, hypers, numbers, found, where, getattr(torch, name))
     files = [folder / STATE, source]
     return Model(
         potential=Total(backbone, composition, zbl).eval().requires_grad_(False),

@@ -23,7 +23,7 @@ from torch import Tensor
 from ase_pet.errors import CheckpointError
 from ase_pet.formats.files import sha256_of
 from ase_pet.formats.model import Model
-from ase_pet.formats.native import DTYPES, METADATA, load_weights
+from ase_pet.formats.native import DTYPES, METADATA, build
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET, PETHypers
@@ -120,13 +120,9 @@ def load(path: str | Path, target: int | None = None) -> Model:
     hypers = _hypers(options, folder / HYPERS, target)
     species = _read_array(folder / SPECIES, "iu")
     weights = _renamed(_read_weights(state_file), species, state_file)
-    try:
-        backbone = PET(hypers, species.tolist())
-    except ValueError as error:
-        raise CheckpointError(f"{folder / SPECIES}: {error}") from error
     # Half precision is kept exactly in float32.
     dtype = "float64" if options["ARCHITECTURAL_HYPERS"]["DTYPE"] == "float64" else "float32"
-    load_weights(backbone, weights, str(state_file), DTYPES[dtype])
+    backbone = build(PET, hypers, species.tolist(), weights, str(state_file), DTYPES[dtype])
     files = [folder / HYPERS, folder / SPECIES, state_file]
     composition = None
     if options["MLIP_SETTINGS"].get("USE_ENERGIES", True):

@@ -25,7 +25,7 @@ from ase_pet.formats.importers.tensornet_weights import (
     perceptron_weights,
 )
 from ase_pet.formats.model import Model
-from ase_pet.formats.native import METADATA, load_weights
+from ase_pet.formats.native import METADATA, build
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
@@ -90,9 +90,9 @@ def load(
         raise CheckpointError(f"{path}: hyper_parameters: {error!r}") from error
     weights.drop(_NETWORK + "distance.")
     weights.finish()
-    backbone = TensorNet(hypers, species)
     double = found["readout.linear.weight"].dtype == torch.float64
-    load_weights(backbone, found, str(path), torch.float64 if double else torch.float32)
+    dtype = torch.float64 if double else torch.float32
+    backbone = build(TensorNet, hypers, species, found, str(path), dtype)
     assumed = {"length": length_unit or "angstrom", "energy": energy_unit or "eV"}
     return Model(
         potential=Total(backbone, composition, zbl).eval().requires_grad_(False),

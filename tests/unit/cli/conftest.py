@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def model() -> Model:
     )
     potential = Total(PET(hypers, [14]), Composition({14: -5.4}))
     metadata = {"rotations": "atom", "licence": "MIT", "accuracy": {"forces_rmse": 0.1}}
-    self_test = record_self_test(potential, bulk("Si"), rotations="atom")
-    return Model(potential, "float32", metadata, self_test=self_test)
+    made = Model(potential, "float32", metadata)
+    return dataclasses.replace(made, self_test=record_self_test(made, bulk("Si")))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_pet import load
+from ase_pet.cli.learning import _parse_condition
 
 
 @pytest.fixture
@@ -25,6 +27,7 @@ def copper(tmp_path: Path) -> Path:
         results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
         atoms.calc = SinglePointCalculator(atoms, **results)
         atoms.info["split"] = "test" if seed > 5 else "train"
+        atoms.info["fold"] = seed % 4
         frames.append(atoms)
     ase.io.write(tmp_path / "cu.extxyz", frames)
     return tmp_path / "cu.extxyz"
@@ -65,3 +68,29 @@ def test_train_then_evaluate(run, copper: Path, tmp_path: Path) -> None:
     assert errors["O(3)"]["all"]["forces_rmse"] > 0.0
     assert json.loads((out / "errors.json").read_text()) == errors
     assert (out / "parity.png").is_file()
+    arguments = ("--where", "fold=1", "--where", "split=train", "--out", out)
+    found = run("evaluate", model, copper, *arguments)
+    assert found.exit_code == 0, found.output
+    assert "O(3), 2 frames" in found.stdout
+    found = run("evaluate", model, tmp_path / "none.extxyz")
+    assert "none.extxyz" in found.stderr
+    assert "recipe" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("fold=1", 1),
+        ("x=1.5", 1.5),
+        ("split=test", "test"),
+        ("title=two words", "two words"),
+        ("used=T", True),
+        ("used=no", "no"),
+    ],
+)
+def test_conditions_are_read_as_files_are(text: str, value: object) -> None:
+    name, found = _parse_condition(text)
+    assert name == text.split("=")[0]
+    assert found == value
+    atoms = ase.io.read(io.StringIO(f'1\n{name}="{value}"\nCu 0 0 0\n'), format="extxyz")
+    assert atoms.info[name] == found

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ase_pet import __version__
+from ase_pet import PETCalculator, __version__, training
 from ase_pet.errors import CheckpointError
+from ase_pet.formats import native
 
 COMMANDS = ("eval", "relax", "md", "phonons", "check", "info", "convert", "train", "evaluate")
 
@@ -23,6 +25,31 @@ def test_help_lists_every_command_and_each_has_help(run) -> None:
         assert "Usage" in found.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "texts"),
+    [
+        ("eval", ("Which structures of the file", "Extended XYZ file for the results")),
+        ("relax", ("Largest force at which to stop", "Folder for the files")),
+        ("md", ("Number of time steps", "Folder for the files")),
+        ("phonons", ("(default: each at least 12 Å long)", "Folder for the files")),
+    ],
+)
+def test_commands_on_structures_explain_their_options(
+    run, command: str, texts: tuple[str, ...]
+) -> None:
+    found = run(command, "--help").stdout
+    for text in (
+        *texts,
+        "MODEL",
+        "STRUCTURE",
+        "-o",
+        "(default: the checkpoint's)",
+        "Of neighbour lists, in Å",
+    ):
+        assert text in found
+    assert "--no-json" not in found
+
+
 def test_version(run) -> None:
     assert run("--version").stdout == f"ase-pet {__version__}\n"
 
@@ -33,7 +60,8 @@ def test_version(run) -> None:
         (("info", "none.pt"), "none.pt: no such file or folder"),
         (("eval", "{model}", "none.xyz"), "none.xyz: no such file"),
         (("eval", "{model}", "{model}"), "ASE cannot read it as a structure"),
-        (("eval", "{model}", "{silicon}", "--index", "9"), "ASE cannot read it as a structure"),
+        (("eval", "{model}", "{silicon}", "--index", "9"), "no structure of index 9 in it"),
+        (("eval", "{model}", "{folder}"), "a folder; give a file"),
         (("eval", "{model}", "{silicon}", "--symmetry", "O4"), "expected O3, SO3 or none"),
         (("eval", "{model}", "{silicon}", "--device", "tpu"), "device: expected 'auto'"),
         (("eval", "{model}", "{silicon}", "--dtype", "half"), "dtype: expected 'float32'"),
@@ -42,6 +70,12 @@ def test_version(run) -> None:
         (("md", "{model}", "{silicon}", "--dynamics", "nvt"), "dynamics: expected one of"),
         (("relax", "{model}", "{silicon}", "--cell", "free"), "cell: expected one of"),
         (("phonons", "{model}", "{molecule}", "--no-relax"), "phonons need a crystal"),
+        (("phonons", "{model}", "{molecule}"), "phonons need a crystal"),
+        (("phonons", "{model}", "{silicon}", "--no-relax", "--fmax", "-1"), "fmax: expected"),
+        (("md", "{model}", "{silicon}", "--seed", "-1"), "seed: expected 0 or more"),
+        (("md", "{model}", "{silicon}", "--repeat", "-1", "1", "1"), "--repeat: expected three"),
+        (("md", "{model}", "{silicon}"), "(--temperature on the command line)"),
+        (("check", "{model}", "--n-rotations", "0"), "n_rotations: expected 1 or more, got 0"),
         (("check", "{model}", "--structure", "none.xyz"), "none.xyz: no such file"),
         (("convert", "{model}", "{model}"), "exists; give another name or --force"),
         (("convert", "{model}", "new.pt", "--note", "x"), "--note: expected NAME=TEXT"),
@@ -53,7 +87,7 @@ def test_failures_are_one_sentence(
     run, checkpoint: Path, silicon: Path, arguments, message: str
 ) -> None:
     folder = silicon.parent
-    files = {"model": checkpoint, "silicon": silicon}
+    files = {"model": checkpoint, "silicon": silicon, "folder": folder}
     for name, text in {
         "copper": "1\nCu\nCu 0 0 0\n",
         "empty": "0\n\n",
@@ -67,6 +101,53 @@ def test_failures_are_one_sentence(
     assert message in found.stderr
     assert len(found.stderr.splitlines()) == 1
     assert "Traceback" not in found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("eval", "{model}", "{silicon}", "--out", "{folder}/no/x.xyz"), "no folder {folder}/no"),
+        (("eval", "{model}", "{silicon}", "--out", "{folder}/x.foo"), "cannot write such a file"),
+        (("eval", "{model}", "{silicon}", "--out", "."), "--out: . is a folder"),
+        (("eval", "{model}", "{silicon}", "--out", "{silicon}/x.xyz"), "is a file, where"),
+        (("relax", "{model}", "{silicon}", "--out", "{silicon}"), "is a file, where"),
+        (("md", "{model}", "{silicon}", "--out", "{silicon}"), "is a file, where"),
+        (("md", "{model}", "{silicon}", "--out", "{silicon}/md"), "is a file, where"),
+        (("phonons", "{model}", "{silicon}", "--out", "{silicon}"), "is a file, where"),
+        (("evaluate", "{model}", "{silicon}", "--out", "{silicon}"), "is a file, where"),
+        (("convert", "{model}", "{folder}/no/x.pt"), "DESTINATION: no folder {folder}/no"),
+        (("convert", "{model}", "{folder}", "--force"), "DESTINATION: {folder} is a folder"),
+    ],
+)
+def test_where_to_write_is_checked_before_anything_is_computed(
+    run, checkpoint: Path, silicon: Path, monkeypatch, arguments, message: str
+) -> None:
+    for owner, name in (
+        (PETCalculator, "compute"),
+        (training, "evaluate"),
+        (native, "save"),
+    ):
+        monkeypatch.setattr(owner, name, lambda *_, **__: pytest.fail("computed already"))
+    files = {"model": checkpoint, "silicon": silicon, "folder": silicon.parent}
+    before = sorted(silicon.parent.iterdir())
+    found = run(*(argument.format(**files) for argument in arguments))
+    assert found.exit_code == 1
+    assert message.format(**files) in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert sorted(silicon.parent.iterdir()) == before
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    code = "from ase_pet.cli import app; app()"
+    for arguments in (("md", "--help"), ("info", "pet-si"), ("info", "pet-si", "--json")):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-c", code, *arguments]
+        found = subprocess.run(
+            command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        )
+        os.close(writer)
+        assert found.stderr == ""
 
 
 def test_wrong_usage_is_told_by_typer(run) -> None:

@@ -30,6 +30,22 @@ def test_eval_prints_and_writes_what_the_calculator_says(
         assert np.allclose(frame.get_forces(), expected["forces"], atol=1e-7)
 
 
+@pytest.mark.parametrize(("index", "frame"), [(":", 40), ("38:", 40), ("-3::2", 40), ("40", 40)])
+def test_eval_names_the_frame_at_fault(
+    run, checkpoint: Path, silicon: Path, tmp_path: Path, index: str, frame: int
+) -> None:
+    frames = [ase.io.read(silicon, 0) for _ in range(42)]
+    if index == "-3::2":
+        frames.append(frames[-1])
+    frames[frame].positions[1] = frames[frame].positions[0]
+    ase.io.write(tmp_path / "many.extxyz", frames)
+    out = tmp_path / "out.extxyz"
+    found = run("eval", checkpoint, tmp_path / "many.extxyz", f"--index={index}", "--out", out)
+    assert found.exit_code == 1
+    assert f"many.extxyz: frame {frame}: positions: atoms 0 and 1" in found.stderr
+    assert not out.exists()
+
+
 def test_eval_shows_a_table_and_takes_the_calculators_options(
     run, checkpoint: Path, silicon: Path
 ) -> None:
@@ -62,7 +78,20 @@ def test_md_runs_and_continues(run, checkpoint: Path, silicon: Path, tmp_path: P
 
 
 def test_md_repeats_the_cell(run, checkpoint: Path, silicon: Path, tmp_path: Path) -> None:
-    arguments = ("--repeat", 2, 1, 1, "--steps", 1, "--symmetry", "none", "--out", tmp_path / "a")
+    arguments = (
+        "--repeat",
+        2,
+        1,
+        1,
+        "--steps",
+        1,
+        "--temperature",
+        300,
+        "--symmetry",
+        "none",
+        "--out",
+        tmp_path / "a",
+    )
     assert run("md", checkpoint, silicon, *arguments).exit_code == 0
     assert len(ase.io.read(tmp_path / "a" / "final.extxyz")) == 16
 

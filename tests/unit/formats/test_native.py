@@ -126,6 +126,9 @@ def test_entry_of_another_type_is_named(model: Model, tmp_path: Path, key: str) 
         (["hyperparameters", "n_heads"], 3, "n_heads: expected a divisor"),
         (["hyperparameters", "activation"], "relu", "activation: expected one of"),
         (["hyperparameters", "d_model"], 16, "expected shape"),
+        (["hyperparameters", "d_model"], 10**8, "expected shape"),
+        (["hyperparameters", "d_model"], 10**30, "species or hyperparameters"),
+        (["hyperparameters", "n_attention_layers"], 10**9, "do not belong together"),
         (["weights", "embedding.weight"], ..., r"missing \['embedding.weight'\]"),
         (["weights", "extra"], torch.zeros(1), r"unexpected \['extra'\]"),
         (["weights", "embedding.weight"], torch.zeros(2, 9), r"shape \[2, 8\], got \[2, 9\]"),
@@ -141,7 +144,10 @@ def test_entry_of_another_type_is_named(model: Model, tmp_path: Path, key: str) 
         (["metadata", "rotations"], "some", "rotations: expected one of.*got 'some'"),
         (["self_test", "bare"], ..., "self_test: missing 'bare'"),
         (["self_test", "structure"], {}, "self_test: missing 'positions'"),
-        (["self_test", "symmetrized", "ensemble"], ..., r"missing \['ensemble'\]"),
+        (["self_test", "symmetrized", "ensemble"], ..., "missing 'ensemble'"),
+        (["self_test", "symmetrized", "ensemble"], "auto", "ensemble: expected one of .*'auto'"),
+        (["self_test", "symmetrized", "symmetry"], None, "symmetry: expected one of .*None"),
+        (["self_test", "symmetrized", "weights"], [], r"weights: expected .*got \[\]"),
         (["self_test", "bare", "energy"], float("nan"), "bare energy: not finite"),
         (["self_test", "bare", "forces"], torch.zeros(2, 2), "bare forces: expected float64"),
         (["self_test", "bare", "stress"], "none", "self_test"),
@@ -199,3 +205,15 @@ def test_interrupted_writing_leaves_the_old_file(
         native.save(model, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("rotations", "invariant"),
+    [("atom", True), ("structure", False), ("none", False), (None, True)],
+)
+def test_atoms_count_as_invariant_where_nothing_is_known(
+    model: Model, rotations: str | None, invariant: bool
+) -> None:
+    known = dataclasses.replace(model, metadata={"rotations": rotations})
+    assert known.invariant_atoms is invariant
+    assert dataclasses.replace(model, metadata={}).invariant_atoms

@@ -5,16 +5,26 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import random
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import Model, load, native
+from ase_pet.formats.shipped import shipped_models
 from ase_pet.formats.torch_file import read_plain
+
+
+def array_file() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
 
 
 class Attack:
@@ -125,6 +135,44 @@ def test_any_flipped_byte_is_noticed_or_harmless(model: Model, tmp_path: Path) -
     assert damaged > 20
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_any_flipped_bit_of_a_shipped_model_is_told_with_its_name(
+    tmp_path: Path, seed: int
+) -> None:
+    # The directory of the archive, at its end, and its first header are read before any checksum.
+    data = shipped_models()["pet-si"].read_bytes()
+    path, rng = tmp_path / "model.pt", random.Random(seed)
+    directory = data.index(b"PK\x01\x02", len(data) - 20_000)
+    places = [
+        *(rng.randrange(100) for _ in range(20)),
+        *(rng.randrange(directory, len(data)) for _ in range(40)),
+        *(rng.randrange(len(data) - 120, len(data)) for _ in range(40)),
+    ]
+    messages = []
+    for place in places:
+        flipped = data[place] ^ 1 << rng.randrange(8)
+        path.write_bytes(data[:place] + bytes([flipped]) + data[place + 1 :])
+        try:
+            load(path)
+        except CheckpointError as error:
+            messages.append(str(error))
+    assert len(messages) > 50
+    assert all(str(path) in message for message in messages)
+
+
+def test_a_damaged_compressed_archive_is_told(tmp_path: Path) -> None:
+    whole, path = tmp_path / "whole", tmp_path / "model.pt"
+    torch.save({"weights": torch.arange(5000)}, whole)
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    data = path.read_bytes()
+    for place in range(40, len(data), len(data) // 100):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
+        with suppress(CheckpointError):
+            read_plain(path)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -133,6 +181,7 @@ def test_any_flipped_byte_is_noticed_or_harmless(model: Model, tmp_path: Path) -
         (b"cutoff: 5.0\n", r"a text file \('cutoff: 5.0"),
         (b"\x89PNG\r\n\x1a\n\xff\xfe", "not a file of torch.save"),
         (pickle.dumps([1, 2]), "a bare pickle"),
+        (array_file(), "an array of NumPy, not a checkpoint"),
     ],
 )
 def test_other_files_are_described(tmp_path: Path, data: bytes, message: str) -> None:

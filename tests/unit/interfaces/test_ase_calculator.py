@@ -23,9 +23,14 @@ from ase.md.verlet import VelocityVerlet
 from numpy.testing import assert_allclose
 
 import ase_pet
-from ase_pet.errors import CheckpointError, GeometryError, UnknownSpeciesError
+from ase_pet.errors import CheckpointError, GeometryError, NeighborError, UnknownSpeciesError
 from ase_pet.formats import Model, native
-from ase_pet.interfaces.ase_calculator import PETCalculator, system_from_atoms
+from ase_pet.interfaces.ase_calculator import (
+    PETCalculator,
+    evaluate_together,
+    has_volume,
+    system_from_atoms,
+)
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.total import Total
@@ -407,9 +412,9 @@ def broken(kind: str) -> Atoms:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("empty", "no atoms"),
-        ("nan", r"positions: atom 1 of structure 0 .*not finite"),
-        ("infinite", r"positions: atom 1 of structure 0 .*not finite"),
+        ("empty", "^no atoms"),
+        ("nan", "^positions: atom 1 is at .*not finite"),
+        ("infinite", "^positions: atom 1 is at .*not finite"),
         ("flat", "zero volume"),
         ("coincident", r"atoms 0 and 1 \(Si, Si\) are .* apart"),
         ("image", "atoms 0 and 1.*periodic image"),
@@ -438,9 +443,11 @@ def test_impossible_structures_are_refused(calc: PETCalculator, kind: str, messa
         ("dtype", torch.bfloat16, "dtype: expected.*got 'bfloat16'"),
         ("symmetry", "O3", r"symmetry: expected one of.*O\(3\).*SO\(3\).*None.*got 'O3'"),
         ("ensemble", "all", "ensemble: expected one of.*local.*global.*auto.*got 'all'"),
-        ("weights", "rough", "weights: expected 'smooth' or 'paper', got 'rough'"),
+        ("weights", "rough", "weights: expected 'smooth', 'paper' or settings, got 'rough'"),
         ("skin", -1.0, "skin: expected.*got -1.0"),
         ("skin", float("nan"), "skin: expected"),
+        ("skin", "a", "skin: expected.*got 'a'"),
+        ("skin", None, "skin: expected.*got None"),
         ("memory_budget", "lots", "memory_budget: expected.*got 'lots'"),
         ("memory_budget", 0, "memory_budget: expected"),
         ("memory_budget", -5, "memory_budget: expected"),
@@ -486,6 +493,45 @@ def test_without_any_structure_it_says_so(calc: PETCalculator) -> None:
         calc.calculate()
 
 
+def test_results_of_one_structure_never_pass_for_those_of_another(calc: PETCalculator) -> None:
+    calc.calculate(crystal())
+    bad = broken("coincident")
+    with pytest.raises(GeometryError):
+        calc.calculate(bad)
+    bad.calc = calc
+    with pytest.raises(GeometryError):
+        bad.get_potential_energy()
+
+
+@pytest.mark.parametrize("wrong", [None, "a", 3])
+def test_what_is_no_structure_is_refused(calc: PETCalculator, wrong: object) -> None:
+    with pytest.raises(TypeError, match=r"structures: expected ase\.Atoms, got"):
+        calc.compute([crystal(), wrong])
+
+
+def test_the_structure_at_fault_is_named(calc: PETCalculator) -> None:
+    frames = [crystal(), broken("coincident"), gas()]
+    with pytest.raises(GeometryError, match=r"^frame 8: positions: atoms 0 and 1"):
+        evaluate_together(calc.compute, frames, lambda k: f"frame {k + 7}")
+    frames[1] = crystal()
+    assert len(evaluate_together(calc.compute, frames, str)) == 3
+
+    def too_much(structures: list[Atoms]) -> None:
+        if len(structures) > 1:
+            raise NeighborError("no memory")
+
+    with pytest.raises(NeighborError, match=r"^no memory$"):
+        evaluate_together(too_much, frames, str)
+
+
+@pytest.mark.parametrize(("rotations", "chosen"), [(None, "local"), ("structure", "global")])
+def test_atoms_of_unknown_training_count_as_invariant(rotations: str | None, chosen: str) -> None:
+    calc = PETCalculator(make_model(rotations=rotations))
+    calc.compute([crystal()])
+    calc.calculate(crystal())
+    assert calc.ensemble == chosen
+
+
 def test_system_from_atoms_shares_nothing() -> None:
     first, second = crystal(), gas()
     system = system_from_atoms([first, second])
@@ -501,8 +547,21 @@ def test_system_from_atoms_shares_nothing() -> None:
     with pytest.raises(TypeError, match=r"expected ase\.Atoms, got str"):
         system_from_atoms(["Si"])
     second.positions[3] = np.nan
-    with pytest.raises(GeometryError, match=r"structure 1: positions.*\[3\]"):
+    with pytest.raises(GeometryError, match="structure 1: positions: atom 3 is at"):
         system_from_atoms([first, second])
+
+
+@pytest.mark.parametrize(
+    ("cell", "volume"),
+    [
+        ([4, 4, 4], True),
+        ([4, 4, 0], False),
+        ([[4, 0, 0], [0, 4, 0], [0, 4, 1e-13]], False),
+        ([[1e-3, 0, 0], [0, 1e-3, 0], [0, 0, 1e-3]], True),
+    ],
+)
+def test_a_flat_cell_has_no_volume(cell: list, volume: bool) -> None:
+    assert has_volume(Atoms("Si", cell=cell)) is volume
 
 
 def test_atoms_of_ase_4_are_taken(calc: PETCalculator) -> None:

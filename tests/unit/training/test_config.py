@@ -34,6 +34,26 @@ def test_impossible_hyperparameter_is_refused(recipe, write_recipe):
         read_config(write_recipe(recipe))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("bond_energies", 1, "bond_energies: expected a finite bool, got 1"),
+        ("bond_energies", "yes", "bond_energies: expected a finite bool, got 'yes'"),
+        ("residual_factor", float("nan"), "residual_factor: expected a finite float, got nan"),
+        ("cutoff", "abc", "cutoff: expected a finite float, got 'abc'"),
+        ("cutoff", None, "cutoff: expected a finite float, got None"),
+        ("d_model", "8", "d_model: expected a finite int, got '8'"),
+        ("n_targets", 3, "n_targets: expected 1"),
+    ],
+)
+def test_hyperparameters_that_no_checkpoint_can_hold_are_refused(
+    recipe, write_recipe, name, value, message
+):
+    recipe["model"][name] = value
+    with pytest.raises(ValueError, match=message):
+        read_config(write_recipe(recipe))
+
+
 def test_atom_rotations_need_one_message_layer(recipe, write_recipe):
     recipe["model"]["n_message_layers"] = 2
     with pytest.raises(ValueError, match="use rotations: structure"):
@@ -69,6 +89,13 @@ def test_broken_yaml_is_reported(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("a: [1, 2")
     with pytest.raises(ValueError, match="not readable as YAML"):
+        read_config(path)
+
+
+def test_a_recipe_is_text_in_utf8(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes("name: Nørskov".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"recipe\.yaml: not a text in UTF-8"):
         read_config(path)
 
 

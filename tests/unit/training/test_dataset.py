@@ -7,6 +7,7 @@ import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
+from ase_pet.errors import GeometryError
 from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.training.config import DataConfig, SourceConfig
 from ase_pet.training.dataset import (
@@ -15,6 +16,7 @@ from ase_pet.training.dataset import (
     group_batches,
     make_samples,
     read_frames,
+    select,
     split_frames,
 )
 
@@ -45,12 +47,14 @@ def test_plain_and_compressed_files_are_the_same(data_path, tmp_path):
 def test_where_selects_by_value_and_by_list(data_path):
     assert len(read_frames(source(data_path, split="val"))) == 6
     assert len(read_frames(source(data_path, group=["g0", "g1"]))) == 20
+    fold = [labelled("Cu", 1.0, info={"fold": np.array([k, 1])}) for k in range(3)]
+    assert select(fold, {"fold": np.array([2, 1])}) == [fold[2]]
     with pytest.raises(ValueError, match="none of 30 frames"):
         read_frames(source(data_path, split="nothing"))
 
 
 def test_missing_and_damaged_files(data_path, tmp_path):
-    with pytest.raises(FileNotFoundError, match="relative to the recipe"):
+    with pytest.raises(FileNotFoundError, match=r"no file .*no\.extxyz; check the path"):
         read_frames(source(tmp_path / "no.extxyz"))
     truncated = tmp_path / "cut.extxyz.xz"
     truncated.write_bytes(lzma.compress(data_path.read_bytes())[:-50])
@@ -61,11 +65,45 @@ def test_missing_and_damaged_files(data_path, tmp_path):
 def test_frames_without_or_with_broken_labels_are_refused(tmp_path):
     path = tmp_path / "a.extxyz"
     write(path, ase.Atoms("Cu"), format="extxyz")
-    with pytest.raises(ValueError, match="frame 0 has no energy or no forces"):
+    with pytest.raises(
+        ValueError, match=r"frame 0 has no energy or no forces.*keys energy and for"
+    ):
         read_frames(source(path))
     write(path, labelled("Cu", 1.0, np.full((1, 3), np.nan)), format="extxyz")
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match=r"a\.extxyz: frame 0: forces not finite"):
         read_frames(source(path))
+
+
+HEAD = "Properties=species:S:1:pos:R:3:forces:R:3"
+SOUND = f"1\nenergy=1.0 {HEAD}\nCu 0 0 0 0 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (SOUND.replace("energy=1.0", "energy=nan"), "energy not finite"),
+        (SOUND.replace("1.0", '1.0 stress="nan 0 0 0 1 0 0 0 1"'), "stress not finite"),
+        (SOUND.replace("Cu 0", "Cu nan"), "positions: atom 0 is at .*not finite"),
+        (SOUND.replace("1.0", '1.0 Lattice="nan 0 0 0 1 0 0 0 1"'), "cell: not finite"),
+        (SOUND.replace("1.0", '1.0 Lattice="0 0 0 0 1 0 0 0 1" pbc="T T T"'), "cell: .*volume"),
+        (f"0\nenergy=1.0 {HEAD}\n", "no atoms"),
+    ],
+)
+def test_unsound_frames_are_named_with_their_file(tmp_path, frame, message):
+    path = tmp_path / "a.extxyz"
+    path.write_text(SOUND + frame)
+    with pytest.raises(ValueError, match=rf"a\.extxyz: frame 1: {message}"):
+        read_frames(source(path))
+
+
+def test_atoms_at_the_same_place_are_named_with_their_file(tmp_path):
+    path = tmp_path / "a.extxyz"
+    good = labelled("Cu2", 1.0, positions=[[0, 0, 0], [2, 0, 0]], info={"keep": 1})
+    bad = labelled("Cu2", 1.0, positions=[[0, 0, 0], [0, 1e-7, 0]], info={"keep": 1})
+    write(path, [labelled("Cu", 1.0), good, bad], format="extxyz")
+    frames = read_frames(source(path, keep=1))
+    with pytest.raises(GeometryError, match=r"a\.extxyz: frame 2: atoms 0 and 1 are at the same"):
+        make_samples(frames, 3.0)
 
 
 def test_overlapping_sets_are_refused(data_path):

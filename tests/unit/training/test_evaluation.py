@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
 from ase_pet.engine import Engine
+from ase_pet.errors import GeometryError
 from ase_pet.formats import Model
 from ase_pet.interfaces.ase_calculator import system_from_atoms
 from ase_pet.potentials.composition import Composition
@@ -81,6 +83,29 @@ def test_symmetrised_errors_do_not_depend_on_orientation(frames, model, report, 
     stored = json.loads((tmp_path / "out" / "errors.json").read_text())
     assert stored["O(3)"]["all"] == pytest.approx(first["O(3)"]["all"])
     assert (tmp_path / "out" / "parity.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_frame_at_fault_is_named(frames, model, report, tmp_path):
+    labels = relabelled(frames, model)
+    labels[20].calc.results["stress"] = np.full(6, np.nan)
+    with pytest.raises(ValueError, match=r"^frame 20: stress not finite"):
+        evaluate(model, labels, tmp_path / "out", symmetry=None, report=report)
+    labels = relabelled(frames, model)
+    values = {"energy": 0.0, "forces": np.zeros((len(labels[20]), 3))}
+    labels[20].positions[1] = labels[20].positions[0]
+    labels[20].calc = SinglePointCalculator(labels[20], **values)
+    with pytest.raises(GeometryError, match=r"^frame 20: positions: atoms 0 and 1"):
+        evaluate(model, labels, symmetry=None, report=report)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("rotations", "ensemble"), [(None, "local"), ("structure", "global")])
+def test_unknown_rotations_count_as_those_of_atoms(frames, model, report, rotations, ensemble):
+    model = dataclasses.replace(model, metadata={"rotations": rotations})
+    labels = relabelled(frames, model)[:2]
+    chosen = evaluate(model, labels, report=report)["O(3)"]["all"]
+    forced = evaluate(model, labels, ensemble=ensemble, report=report)["O(3)"]["all"]
+    assert chosen == forced
 
 
 def test_file_and_where(data_path, model, report):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from ase_pet.errors import CheckpointError
 from ase_pet.formats import load
 from ase_pet.training import loop as loop_module
 from ase_pet.training import train
@@ -148,6 +149,52 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(
     again = Trainer(config, report=report)
     assert again.step == 4
     assert all(bool(torch.isfinite(p).all()) for p in again.potential.parameters())
+
+
+def test_no_state_is_promised_that_was_not_saved(recipe, write_recipe, report, monkeypatch):
+    path = write_recipe({**recipe, "epochs": 1})
+    train(path)
+    trainer = Trainer(read_config(path), resume=False, report=report)
+    monkeypatch.setattr(loop_module, "compute_loss", lambda *_: torch.tensor(float("nan")).sum())
+    monkeypatch.setattr(torch.Tensor, "backward", lambda _: None)
+    with pytest.raises(FloatingPointError, match=r"step 0; no state was saved\."):
+        trainer.run()
+
+
+@pytest.mark.parametrize("entry", ["weights", "optimizer", "average", "schedule", "history"])
+def test_an_incomplete_state_says_what_to_do(recipe, write_recipe, tmp_path, entry):
+    path = write_recipe({**recipe, "epochs": 1})
+    train(path)
+    state_path = tmp_path / "run" / "state.pt"
+    state = torch.load(state_path, weights_only=True)
+    torch.save({name: value for name, value in state.items() if name != entry}, state_path)
+    with pytest.raises(CheckpointError, match=r"state\.pt: damaged or incomplete.*--no-resume"):
+        train(path)
+    train(path, resume=False)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("tpu", "device: expected 'auto', 'cpu'"), ("cuda:99", "device: 'cuda:99' asked for")],
+)
+def test_the_device_is_checked_before_the_data_are_read(recipe, write_recipe, device, message):
+    recipe["data"]["train"]["path"] = "none.extxyz"
+    with pytest.raises(ValueError, match=message):
+        train(write_recipe({**recipe, "device": device}))
+    recipe["data"]["train"]["path"] = recipe["data"]["validation"]["path"]
+    config = read_config(write_recipe({**recipe, "device": "auto"}))
+    assert Trainer(config).device.type in ("cpu", "cuda")
+
+
+def test_what_a_killed_run_left_half_written_is_removed(recipe, write_recipe, report, tmp_path):
+    (tmp_path / "run").mkdir()
+    left = tmp_path / "run" / ".state.pt.0123abcd.tmp"
+    other = tmp_path / "run" / ".state.pt.notes.tmp"
+    for path in (left, other):
+        path.write_bytes(b"half")
+    Trainer(read_config(write_recipe(recipe)), report=report)
+    assert not left.exists()
+    assert other.exists()
 
 
 def test_time_limit_ends_the_run_and_its_schedule(recipe, write_recipe, report):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
@@ -90,6 +91,24 @@ def test_rotations_alone_do_not_see_a_chiral_model() -> None:
     assert rotation_errors(Chiral(), atoms).energy > 1e-2
 
 
+def test_a_nearly_flat_cell_has_no_virial() -> None:
+    atoms = molecule("CO", calculator=EMT(), cell=[[9, 0, 0], [0, 9, 0], [0, 9, 1e-13]])
+    assert derivative_errors(atoms.calc, atoms).virial is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_rotations": 0}, "n_rotations: expected 1 or more, got 0"),
+        ({"n_rotations": -1}, "n_rotations: expected 1 or more, got -1"),
+        ({"seed": -1}, "seed: expected 0 or more, got -1"),
+    ],
+)
+def test_rotations_that_cannot_be_drawn(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rotation_errors(Flawed(), bulk("Cu"), **options)
+
+
 def test_nan_is_never_within() -> None:
     assert not Deviations(float("nan"), 0.0, None).within(1.0)
     assert Deviations(None, 0.5, None).within(0.5)
@@ -103,7 +122,7 @@ def test_self_tests_are_replayed() -> None:
     potential = Total(PET(hypers, [14]))
     model = Model(potential, "float32")
     assert replay_self_test(model) == {}
-    self_test = record_self_test(potential, bulk("Si"), rotations="atom")
+    self_test = record_self_test(model, bulk("Si"))
     model = dataclasses.replace(model, self_test=self_test)
     found = replay_self_test(model, "cpu")
     assert set(found) == {"bare", "symmetrized"}

@@ -132,13 +132,24 @@ def test_an_interrupted_run_leaves_its_files(tmp_path: Path) -> None:
     assert len(ase.io.read(tmp_path / "md.traj", ":")) == 3
 
 
+def test_a_start_that_fails_leaves_an_earlier_run_alone(tmp_path: Path) -> None:
+    settings = MDSettings(steps=4, temperature=300.0, interval=1)
+    run_md(crystal(), settings, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    atoms = crystal()
+    atoms.calc = Explosive(0, ValueError("atoms too close"))
+    with pytest.raises(RuntimeError, match="atoms too close") as caught:
+        run_md(atoms, settings, tmp_path)
+    assert "final.extxyz" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_one_atom_and_atoms_at_rest() -> None:
     atoms = Atoms("Cu", calculator=EMT())
     record = run_md(atoms, MDSettings(steps=3, temperature=100.0))
     assert record["temperature_K"] == pytest.approx(100.0)
-    atoms = crystal()
-    run_md(atoms, MDSettings(steps=3))
-    assert atoms.get_temperature() < 1e-6
+    with pytest.raises(ValueError, match=r"temperature: the atoms are at rest.*--temperature"):
+        run_md(crystal(), MDSettings(steps=3))
 
 
 @pytest.mark.parametrize(
@@ -148,6 +159,7 @@ def test_one_atom_and_atoms_at_rest() -> None:
         ({"steps": 0}, "steps: expected a positive number, got 0"),
         ({"time_step": float("nan")}, "time_step: expected a positive"),
         ({"dynamics": "langevin"}, "temperature: 'langevin' needs one"),
+        ({"seed": -1}, "seed: expected 0 or more, got -1"),
         ({"temperature": 1e5}, "temperature: expected 0 < temperature < 10000"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import ase.io
@@ -12,8 +13,32 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io.formats import UnknownFileTypeError
 
-from ase_pet.workflows.output import write_csv, write_json, write_structure, write_summary
+from ase_pet.workflows.output import (
+    check_format,
+    write_csv,
+    write_json,
+    write_structure,
+    write_summary,
+)
 from ase_pet.workflows.relax import RelaxSettings
+
+
+@pytest.mark.parametrize(
+    ("name", "n_structures", "message"),
+    [
+        ("x.foo", 1, "ASE cannot write such a file"),
+        ("x", 1, "ASE cannot write such a file"),
+        ("x.extxyz", 3, None),
+        ("POSCAR", 1, None),
+        ("POSCAR", 2, "the format vasp holds one structure, not 2"),
+    ],
+)
+def test_formats_are_known_before_anything_is_written(
+    tmp_path: Path, name: str, n_structures: int, message: str | None
+) -> None:
+    told = nullcontext() if message is None else pytest.raises(ValueError, match=message)
+    with told:
+        check_format(tmp_path / name, n_structures)
 
 
 def test_json_takes_arrays_and_refuses_nan(tmp_path: Path) -> None:

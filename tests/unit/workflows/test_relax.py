@@ -76,6 +76,21 @@ def test_steps_that_run_out_are_reported() -> None:
     assert record.n_steps == 2
 
 
+def test_a_start_that_fails_leaves_an_earlier_relaxation_alone(tmp_path: Path) -> None:
+    relax(strained(), RelaxSettings(steps=2), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    foreign = bulk("Si")
+    foreign.calc = EMT()  # which does not know silicon
+    with pytest.raises(NotImplementedError):
+        relax(foreign, RelaxSettings(), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_nearly_flat_cell_has_no_pressure() -> None:
+    atoms = molecule("CO", calculator=EMT(), cell=[[9, 0, 0], [0, 9, 0], [0, 9, 1e-13]])
+    assert relax(atoms, RelaxSettings(steps=1)).pressures == []
+
+
 def test_a_slab_keeps_its_cell() -> None:
     slab = fcc111("Cu", (1, 1, 2), vacuum=5.0)
     slab.calc = EMT()
