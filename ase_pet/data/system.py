@@ -84,7 +84,7 @@ class System:
             i = int(torch.nonzero(bad)[0, 0])
             k, first = self.structure_of(i)
             raise GeometryError(
-                f"positions: atom {i - first} of structure {k} is at {self.positions[i].tolist()}, "
+                f"positions: atom {i - first}{self._name(k)} is at {self.positions[i].tolist()}, "
                 f"not finite or more than {FARTHEST:g} Å from the origin ({int(bad.sum())} such "
                 "atoms); check the last step that moved the atoms"
             )
@@ -100,10 +100,13 @@ class System:
         if bool(flat.any()):
             k = int(torch.nonzero(flat)[0, 0])
             raise GeometryError(
-                f"cell: the periodic lattice vectors of structure {k} are zero or linearly "
+                f"cell: the periodic lattice vectors{self._name(k)} are zero or linearly "
                 f"dependent (zero volume): {cell[k][pbc[k]].tolist()}; set a cell of full rank or "
                 "switch pbc off along that axis"
             )
+
+    def _name(self, k: int) -> str:
+        return f" of structure {k}" if self.n_systems > 1 else ""
 
     @property
     def n_atoms(self) -> int:

@@ -316,7 +316,8 @@ def build(
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{where}: species or hyperparameters: {reason}") from error
     _check_weights(weights, expected, where)
-    built = network(hypers, species).to(dtype)
+    built = network(hypers, species)
+    built.to(dtype)
     built.load_state_dict(dict(weights))
     return built
 

@@ -275,9 +275,8 @@ def system_from_atoms(structures: Sequence[Atoms]) -> System:
                 torch.tensor(atoms.pbc, dtype=torch.bool)[None],
                 torch.zeros(len(atoms), dtype=torch.int64),
             )
-        except GeometryError as error:  # which counts structures within a batch of this one alone
-            told = str(error).replace(" of structure 0", "")
-            raise GeometryError(f"{name}{told}") from None
+        except GeometryError as error:
+            raise GeometryError(f"{name}{error}") from None
         systems.append(system)
     return System.cat(systems)
 
