@@ -128,14 +128,10 @@ class PETCalculator(Calculator):
         if not isinstance(options["skin"], Real):
             raise ValueError(f"skin: expected a length in Å, at least 0, got {options['skin']!r}")
         dtype = self.model.dtype if dtype is None else str(dtype).removeprefix("torch.")
+        given = {"device": str(device), "dtype": dtype, "memory_budget": _bytes(budget)}
         return Engine(
             self.model.potential,
-            **{
-                **options,
-                "device": str(device),
-                "dtype": dtype,
-                "memory_budget": _bytes(budget),
-            },
+            **{**options, **given},
             invariant_atoms=self.model.invariant_atoms,
         )
 

@@ -167,9 +167,6 @@ def run_md(
     """
     if atoms.calc is None:
         raise ValueError("atoms: no calculator attached; set atoms.calc first")
-    out = None if out_dir is None else Path(out_dir)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(settings.seed)
     if settings.temperature is not None and not atoms.get_momenta().any():
         thermalize_momenta(atoms, settings.temperature, exact_temperature=True, rng=rng)
@@ -177,9 +174,12 @@ def run_md(
             Stationary(atoms)
     if not atoms.get_momenta().any():
         raise ValueError(
-            "temperature: the atoms are at rest, so that one in K is needed (--temperature on the "
-            "command line), or velocities in the structure; got None"
+            "atoms: at rest; give a temperature in K (--temperature on the command line) or "
+            "velocities"
         )
+    out = None if out_dir is None else Path(out_dir)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     dynamics, conserved = _integrator(atoms, settings, rng)
     record = MDRecord(len(atoms), bool(atoms.pbc.any()))
     good = atoms.copy()

@@ -148,7 +148,7 @@ def test_one_atom_and_atoms_at_rest() -> None:
     atoms = Atoms("Cu", calculator=EMT())
     record = run_md(atoms, MDSettings(steps=3, temperature=100.0))
     assert record["temperature_K"] == pytest.approx(100.0)
-    with pytest.raises(ValueError, match=r"temperature: the atoms are at rest.*--temperature"):
+    with pytest.raises(ValueError, match=r"atoms: at rest; give a temperature in K .--temperature"):
         run_md(crystal(), MDSettings(steps=3))
 
 
