@@ -316,7 +316,8 @@ def build(
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{where}: species or hyperparameters: {reason}") from error
     _check_weights(weights, expected, where)
-    built = network(hypers, species)
+    with torch.random.fork_rng(devices=[]):  # loading does not disturb the random numbers of others
+        built = network(hypers, species)
     built.to(dtype)
     built.load_state_dict(dict(weights))
     return built

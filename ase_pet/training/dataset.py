@@ -117,6 +117,7 @@ def read_extxyz(path: Path) -> list[ase.Atoms]:
         raise ValueError(f"{path}: not readable as extended XYZ: {error}") from error
     for k, atoms in enumerate(frames):
         atoms.info[ORIGIN] = f"{path}: frame {k}"
+        atoms.set_constraint()  # which would zero forces of atoms that were fixed when labelled
         check_frame(atoms, name_of(atoms, k))
     return frames
 

@@ -12,6 +12,8 @@ from ase_pet.data import Graph
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import Model, load, native
 from ase_pet.formats.files import sha256_of
+from ase_pet.potentials.total import Total
+from tests.tiny import tiny_pet
 
 
 def dimer() -> Graph:
@@ -217,3 +219,13 @@ def test_atoms_count_as_invariant_where_nothing_is_known(
     known = dataclasses.replace(model, metadata={"rotations": rotations})
     assert known.invariant_atoms is invariant
     assert dataclasses.replace(model, metadata={}).invariant_atoms
+
+
+def test_loading_leaves_the_random_numbers_of_others_alone(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    native.save(Model(Total(tiny_pet()), "float64", {"rotations": "atom"}), path)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load(path)
+    assert torch.equal(torch.rand(3), expected)

@@ -96,6 +96,16 @@ def test_unsound_frames_are_named_with_their_file(tmp_path, frame, message):
         read_frames(source(path))
 
 
+def test_forces_of_fixed_atoms_are_labels_too(tmp_path):
+    path = tmp_path / "a.extxyz"
+    path.write_text(
+        "2\nProperties=species:S:1:pos:R:3:forces:R:3:move_mask:L:1 energy=1.0\n"
+        "Cu 0 0 0 0.5 0 0 F\nCu 2 0 0 -0.5 0 0 T\n"
+    )
+    (atoms,) = read_frames(source(path))
+    assert atoms.get_forces().tolist() == [[0.5, 0, 0], [-0.5, 0, 0]]
+
+
 def test_atoms_at_the_same_place_are_named_with_their_file(tmp_path):
     path = tmp_path / "a.extxyz"
     good = labelled("Cu2", 1.0, positions=[[0, 0, 0], [2, 0, 0]], info={"keep": 1})
