@@ -43,7 +43,8 @@ def gamma(atoms: Atoms, calc: PETCalculator, *, two_sided: bool) -> np.ndarray:
         cell=atoms.cell.array,
         scaled_positions=atoms.get_scaled_positions(),
     )
-    phonon = Phonopy(cell, supercell_matrix=np.diag([3, 3, 3]), log_level=0)
+    supercell = np.diag([3, 3, 3])
+    phonon = Phonopy(cell, supercell, primitive_matrix="P", log_level=0)
     phonon.generate_displacements(distance=0.01, is_plusminus=two_sided, is_diagonal=False)
     displaced = [
         Atoms(s.symbols, cell=s.cell, scaled_positions=s.scaled_positions, pbc=True)

@@ -287,6 +287,10 @@ def _repeats(atoms: Atoms, length: float) -> tuple[int, int, int]:
 
 
 def _phonopy_atoms(atoms: Atoms) -> PhonopyAtoms:
+    """A left-handed cell, which phonopy refuses, is given by its negative: the same lattice."""
+    if atoms.cell.handedness < 0:
+        atoms = atoms.copy()
+        atoms.set_cell(-atoms.cell.array)
     return PhonopyAtoms(
         symbols=atoms.get_chemical_symbols(),
         cell=atoms.cell.array,

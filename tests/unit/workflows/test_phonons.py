@@ -140,6 +140,16 @@ def test_a_rotated_crystal_has_the_same_bands() -> None:
         assert b == pytest.approx(a, abs=1e-5)
 
 
+def test_a_left_handed_cell_is_the_same_crystal() -> None:
+    mirrored = copper(np.diag([1.0, 1.0, -1.0]))
+    assert mirrored.cell.handedness == -1
+    gamma = [
+        compute_phonons(atoms, SETTINGS).phonon.run_qpoints([[0.5, 0.5, 0.0]]).frequencies[0]
+        for atoms in (copper(), mirrored)
+    ]
+    np.testing.assert_allclose(gamma[0], gamma[1], rtol=1e-6)
+
+
 def test_the_band_path_is_that_of_the_cell_as_it_is() -> None:
     """X of fcc lies at 2π/a along a cubic axis, whichever primitive vectors are chosen."""
     lattice = bulk("Cu", "fcc", a=4.0).cell.array
