@@ -40,7 +40,7 @@ def largest_jump(
     n_points: int = 25,
     n_hunts: int = 2,
     events: Sequence[float] = (),
-    width: float = 1e-8,
+    width: float = 1e-12,
 ) -> Jump:
     """Bisect a path towards where energy and forces change most suddenly.
 

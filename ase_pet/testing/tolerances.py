@@ -25,8 +25,8 @@ FLOAT64: Mapping[str, float] = MappingProxyType(
         "forces": 1e-6,  # fourth-order differences of energies known to 1e-14
         "virial": 1e-6,  # likewise
         "gradients": 1e-9,  # the same derivative by another way; frames divide by sines
-        "energy_jump": 1e-10,  # eV; energies known to 1e-13, a path piece of 1e-8 Å
-        "force_jump": 1e-6,  # eV/Å; kinks of the forces within 1e-8 Å are not jumps
+        "energy_jump": 1e-10,  # eV; energies known to 1e-13, a path piece of 1e-12 Å
+        "force_jump": 1e-6,  # eV/Å; kinks of 1e5 eV/Å² within 1e-12 Å are not jumps
         "difference_step": 1e-5,  # Å or strain, no tolerance: where rounding and curvature are even
     }
 )

@@ -37,8 +37,8 @@ def test_smooth_functions_end_with_two_zero_derivatives() -> None:
 
 def test_gaussians_and_exponentials_have_the_values_of_their_formulas() -> None:
     r = torch.tensor([0.7, 3.1], dtype=torch.float64)
-    gaussian, exponential = GaussianBasis(3, CUTOFF).double(), ExponentialBasis(3, CUTOFF, 0.5)
-    exponential = exponential.double()
+    gaussian = GaussianBasis(3, CUTOFF).double().requires_grad_(False)
+    exponential = ExponentialBasis(3, CUTOFF, 0.5).double().requires_grad_(False)
     for k in range(3):
         for m, x in enumerate(r.tolist()):
             g = math.exp(-float(gaussian.gammas[k]) * (x - float(gaussian.means[k])) ** 2)
