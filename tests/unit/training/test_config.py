@@ -113,7 +113,9 @@ def test_weight_grows_geometrically():
 
 def test_shipped_recipes_are_valid():
     folder = Path(__file__).parents[3] / "checkpoints" / "recipes"
-    recipes = sorted(folder.glob("*.yaml"))
-    assert len(recipes) >= 3
-    for path in recipes:
-        assert read_config(path).hypers.n_message_layers >= 1
+    models = {path.stem for path in folder.parent.glob("*.pt")}
+    recipes = {path.stem: read_config(path) for path in folder.glob("*.yaml")}
+    assert recipes.keys() == models
+    for name, recipe in recipes.items():
+        assert recipe.name == name
+        assert recipe.architecture == name.partition("-")[0]
