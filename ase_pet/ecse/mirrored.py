@@ -7,13 +7,14 @@ Inversion commutes with all rotations and makes O(3) of SO(3), so that two evalu
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ase_pet.data import Graph
+from ase_pet.ecse.wrapped import Wrapped
 from ase_pet.potentials.base import Backbone
 
 
-class Mirrored(nn.Module):
+class Mirrored(Wrapped):
     """A backbone averaged over a structure and its inversion.
 
     Args:
@@ -29,28 +30,12 @@ class Mirrored(nn.Module):
     symmetry: str | None = "O(3)"
 
     def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
+        super().__init__(backbone)
         if backbone.symmetry is None:
             raise ValueError(
                 "backbone: expected one that is invariant under rotations, got one without "
                 "symmetry; use Symmetrized"
             )
-        self.backbone = backbone
-
-    @property
-    def cutoff(self) -> float:
-        """Å, that of the backbone."""
-        return self.backbone.cutoff
-
-    @property
-    def n_layers(self) -> int:
-        """Receptive field of the backbone, in hops."""
-        return self.backbone.n_layers
-
-    @property
-    def species(self) -> tuple[int, ...]:
-        """Atomic numbers that the backbone knows, sorted."""
-        return self.backbone.species
 
     def memory(self, n_atoms: int, n_neighbors: int) -> int:
         """Estimate the bytes of one evaluation with its gradient: two of the backbone."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ase_pet.data import Graph
 from ase_pet.ecse.ensemble import Copies, Domains, Expansion
@@ -23,6 +23,7 @@ from ase_pet.ecse.paper import paper_frames
 from ase_pet.ecse.segments import segment_sum
 from ase_pet.ecse.settings import PaperSettings, Settings, SmoothSettings, settings
 from ase_pet.ecse.smooth import smooth_frames
+from ase_pet.ecse.wrapped import Wrapped
 from ase_pet.potentials.base import Backbone
 
 _MIRROR = (1.0, -1.0, 1.0)
@@ -65,7 +66,7 @@ class Ensemble:
         return copies, of_node, (reader < 0) | (reader == copies.nodes)
 
 
-class Symmetrized(nn.Module):
+class Symmetrized(Wrapped):
     """A backbone averaged over an equivariant ensemble of coordinate systems.
 
     Args:
@@ -90,33 +91,17 @@ class Symmetrized(nn.Module):
         weights: str | Settings = "smooth",
         memory_budget: int = 2_000_000_000,
     ) -> None:
-        super().__init__()
+        super().__init__(backbone)
         if symmetry not in SYMMETRIES:
             raise ValueError(f"symmetry: expected one of {SYMMETRIES}, got {symmetry!r}")
         if ensemble not in ENSEMBLES:
             raise ValueError(f"ensemble: expected one of {ENSEMBLES}, got {ensemble!r}")
         if memory_budget <= 0:
             raise ValueError(f"memory_budget: expected a positive number, got {memory_budget}")
-        self.backbone = backbone
         self.symmetry = symmetry
         self.ensemble_name = ensemble
         self.settings = settings(weights)
         self.memory_budget = memory_budget
-
-    @property
-    def cutoff(self) -> float:
-        """Å, that of the backbone."""
-        return self.backbone.cutoff
-
-    @property
-    def n_layers(self) -> int:
-        """Receptive field of the backbone, in hops."""
-        return self.backbone.n_layers
-
-    @property
-    def species(self) -> tuple[int, ...]:
-        """Atomic numbers that the backbone knows, sorted."""
-        return self.backbone.species
 
     def memory(self, n_atoms: int, n_neighbors: int) -> int:
         """Estimate the bytes of one evaluation: at most the budget, or one copy."""

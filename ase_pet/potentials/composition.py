@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ase_pet.data import Graph
+from ase_pet.potentials.constants import Constant
 from ase_pet.potentials.species import SpeciesTable
 
 
@@ -23,15 +25,14 @@ class Composition(nn.Module):
 
     cutoff = 0.0
     n_layers = 0
-    values: Tensor
 
     def __init__(self, energies: Mapping[int, float]) -> None:
         super().__init__()
         self.species_table = SpeciesTable(list(energies))
-        values = torch.tensor([float(energies[z]) for z in self.species], dtype=torch.float64)
-        if not bool(torch.isfinite(values).all()):
+        values = [float(energies[z]) for z in self.species]
+        if not all(map(math.isfinite, values)):
             raise ValueError(f"energies: expected finite values, got {dict(energies)}")
-        self.register_buffer("values", values, persistent=False)
+        self.constant = Constant(values)
 
     @property
     def species(self) -> tuple[int, ...]:
@@ -41,7 +42,7 @@ class Composition(nn.Module):
     @property
     def energies(self) -> dict[int, float]:
         """Energy of each element, eV."""
-        return dict(zip(self.species, self.values.tolist(), strict=True))
+        return dict(zip(self.species, self.constant.values.tolist(), strict=True))
 
     def forward(self, graph: Graph) -> Tensor:
         """Return energies [n_atoms], eV, float64.
@@ -49,11 +50,6 @@ class Composition(nn.Module):
         Raises:
             UnknownSpeciesError: If an element has no energy here.
         """
-        return self.values[self.species_table(graph.numbers)]
-
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        """Follow devices but keep float64: total energies need its digits."""
-        exact = self.values
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.values = exact.to(self.values.device)
-        return self
+        # Total energies need all digits, whatever the dtype of the network.
+        values: Tensor = self.constant(torch.float64)
+        return values[self.species_table(graph.numbers)]

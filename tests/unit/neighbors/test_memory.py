@@ -12,8 +12,13 @@ def test_available_memory_is_known_and_sensible() -> None:
     assert available_memory(CPU) > 2**20
 
 
-def test_enough_memory_passes() -> None:
+def test_for_a_small_list_the_free_memory_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(memory, "available_memory", lambda device: asked.append(device) or 2.0**40)
     require_memory("pairs", 1e3, 250, CPU)
+    assert not asked
+    require_memory("pairs", 1e9, 250, CPU)
+    assert asked == [CPU]
 
 
 def test_too_little_memory_names_need_have_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,34 @@
+"""What a symmetrised backbone has in common with the backbone inside."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ase_pet.potentials.base import Backbone
+
+
+class Wrapped(nn.Module):
+    """A module around a backbone, of the same reach and elements.
+
+    Args:
+        backbone: What is inside.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    @property
+    def cutoff(self) -> float:
+        """Å, that of the backbone."""
+        return self.backbone.cutoff
+
+    @property
+    def n_layers(self) -> int:
+        """Receptive field of the backbone, in hops."""
+        return self.backbone.n_layers
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers that the backbone knows, sorted."""
+        return self.backbone.species
