@@ -9,13 +9,30 @@ The edge vectors are the one leaf of all derivatives. With :math:`g_e = dE/dr_e`
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from ase_pet.data import Graph, Results
 from ase_pet.ecse import Symmetrized
 from ase_pet.potentials.base import Potential
+from ase_pet.potentials.tensors import predict, symmetric, zero_tensors
 from ase_pet.potentials.total import Total
+
+
+class Evaluated(NamedTuple):
+    """What a potential says of the atoms of a graph.
+
+    Attributes:
+        energies: [n_atoms], eV, float64.
+        gradients: dE/dr, [n_edges, 3], eV/Å, float64.
+        tensors: [n_atoms, 3] or [n_atoms, 3, 3] by name, float64; see ``potentials.tensors``.
+    """
+
+    energies: Tensor
+    gradients: Tensor
+    tensors: dict[str, Tensor]
 
 
 def gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool = False) -> Tensor:
@@ -42,41 +59,40 @@ def gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool = False) -
     return torch.zeros_like(vectors) if g is None else g
 
 
-def evaluate(
-    potential: Potential, graph: Graph, *, create_graph: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Energies of the atoms and their gradient.
+def evaluate(potential: Potential, graph: Graph, *, create_graph: bool = False) -> Evaluated:
+    """Energies of the atoms, their gradient, and whatever else the potential predicts.
 
     Args:
         potential: What to evaluate.
         graph: Where.
-        create_graph: Keep both differentiable (with respect to the weights), as training needs it.
-
-    Returns:
-        Energies [n_atoms], eV, float64 and dE/dr [n_edges, 3], eV/Å, float64.
+        create_graph: Keep all differentiable (with respect to the weights), as training needs it.
     """
     if isinstance(potential, Total):
         parts = [evaluate(term, graph, create_graph=create_graph) for term in potential.terms]
-        energies = torch.stack([part[0] for part in parts]).sum(0)
-        return energies, torch.stack([part[1] for part in parts]).sum(0)
+        return Evaluated(
+            torch.stack([part.energies for part in parts]).sum(0),
+            torch.stack([part.gradients for part in parts]).sum(0),
+            parts[0].tensors,  # those of the backbone; baselines have none
+        )
     if isinstance(potential, Symmetrized) and not create_graph:
         return _evaluate_in_chunks(potential, graph)
     with torch.enable_grad():
         vectors = graph.vectors.detach().requires_grad_(True)
-        energies = potential(graph.with_vectors(vectors)).to(torch.float64)
-        g = gradient(energies, vectors, create_graph=create_graph)
+        energies, tensors = predict(potential, graph.with_vectors(vectors))
+        g = gradient(energies.to(torch.float64), vectors, create_graph=create_graph)
     if not create_graph:
-        energies = energies.detach()
-    return energies, g.to(torch.float64)
+        energies, tensors = energies.detach(), {k: v.detach() for k, v in tensors.items()}
+    tensors = {name: value.to(torch.float64) for name, value in tensors.items()}
+    return Evaluated(energies.to(torch.float64), g.to(torch.float64), tensors)
 
 
-def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> tuple[Tensor, Tensor]:
+def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     r"""Evaluate an ensemble with the memory of one chunk and no second forward pass.
 
     With rotated vectors :math:`v'_e = R v_e` and coefficients c, the energy is
     :math:`E = \sum c\,\varepsilon(v')`.
     Each chunk yields dE/dv', hence dE/dR and its part of dE/dv; frames and coefficients are
-    differentiated once, at the end.
+    differentiated once, at the end. Tensors are turned back and averaged; they have no gradient.
     """
     with torch.enable_grad():
         vectors = graph.vectors.detach().requires_grad_(True)
@@ -85,16 +101,20 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> tuple[Tensor, T
     energies = vectors.new_zeros(graph.n_atoms)
     by_vector = torch.zeros_like(graph.vectors)
     by_rotation, by_coefficient = torch.zeros_like(rotations), torch.zeros_like(coefficients)
+    tensors = zero_tensors(potential.tensors, energies)
     for chunk in ensemble.chunks:
         copies, of_node, reads = ensemble.copies(chunk)
         original, rotation = graph.vectors[copies.edges], rotations[copies.frames]
         with torch.enable_grad():
             rotated = torch.einsum("eij,ej->ei", rotation, original).requires_grad_(True)
-            copied = potential.backbone(copies.graph.with_vectors(rotated))[: len(of_node)]
-            copied = copied.to(energies.dtype)[reads]
+            copied, turned = predict(potential.backbone, copies.graph.with_vectors(rotated))
+            copied = copied[: len(of_node)].to(energies.dtype)[reads]
             share = coefficients[of_node[reads]] * copied
             g = gradient(share, rotated)
         energies.index_add_(0, copies.nodes[reads], share.detach())
+        with torch.no_grad():
+            for name, value in ensemble.turn_back(turned, of_node, reads).items():
+                tensors[name].index_add_(0, copies.nodes[reads], value)
         by_coefficient.index_add_(0, of_node[reads], copied.detach())
         by_vector.index_add_(0, copies.edges, torch.einsum("eij,ei->ej", rotation, g))
         by_rotation.index_add_(0, copies.frames, g[:, :, None] * original[:, None, :])
@@ -110,7 +130,8 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> tuple[Tensor, T
         values, weights = zip(*differentiable, strict=True)
         (g,) = torch.autograd.grad(values, vectors, weights)
         by_vector = by_vector + g
-    return energies.to(torch.float64), by_vector.to(torch.float64)
+    tensors = {name: value.to(torch.float64) for name, value in tensors.items()}
+    return Evaluated(energies.to(torch.float64), by_vector.to(torch.float64), tensors)
 
 
 def forces_and_virials(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
@@ -133,18 +154,28 @@ def forces_and_virials(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]
     return forces, 0.5 * (virials + virials.transpose(1, 2))
 
 
-def results(energies: Tensor, gradients: Tensor, graph: Graph) -> Results:
-    """Collect all results of a batch from energies and gradients.
+def results(evaluation: Evaluated, graph: Graph) -> Results:
+    """Collect all results of a batch; differentiable if the evaluation is.
 
     Args:
-        energies: [n_atoms], eV, float64.
-        gradients: dE/dr, [n_edges, 3], eV/Å, float64.
-        graph: The graph that they belong to.
+        evaluation: Of all atoms.
+        graph: The graph that it belongs to.
 
     Returns:
-        Energies, forces and virials of the atoms, energies and virials of the structures.
+        Energies, forces and virials of the atoms; energies, virials and tensors of the structures.
     """
-    forces, virials = forces_and_virials(gradients, graph)
-    energy = energies.new_zeros(graph.n_systems).index_add(0, graph.system_index, energies)
-    virial = virials.new_zeros(graph.n_systems, 3, 3).index_add(0, graph.system_index, virials)
-    return Results(energies, forces, virials, energy, virial)
+    forces, virials = forces_and_virials(evaluation.gradients, graph)
+
+    def of_structures(values: Tensor) -> Tensor:
+        sums = values.new_zeros(graph.n_systems, *values.shape[1:])
+        return sums.index_add(0, graph.system_index, values)
+
+    return Results(
+        energies=evaluation.energies,
+        forces=forces,
+        virials=virials,
+        energy=of_structures(evaluation.energies),
+        virial=of_structures(virials),
+        # Turned back and forth, a matrix is symmetric but for rounding.
+        tensors={k: symmetric(of_structures(v)) for k, v in evaluation.tensors.items()},
+    )

@@ -231,7 +231,7 @@ class Engine:
         names = batch if system.n_systems > 1 else None
         graph = self.graph(_select(system, batch), names)
         try:
-            out = results(*evaluate(self.total(choice), graph), graph)
+            out = results(evaluate(self.total(choice), graph), graph)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -241,11 +241,13 @@ class Engine:
             ) from error
         finite = torch.isfinite(out.energy)
         finite[graph.system_index[~torch.isfinite(out.forces).all(1)]] = False
+        for value in out.tensors.values():
+            finite &= torch.isfinite(value).flatten(1).all(1)
         if not bool(finite.all()):
             k = batch[int(torch.nonzero(~finite)[0])]
             where = f" of structure {k}" if names else ""
             raise GeometryError(
-                f"the model's energy or forces{where} are not finite; check it for atoms that "
+                f"the model's results{where} are not finite; check it for atoms that "
                 "are far too close, or use dtype='float64'"
             )
         return out
@@ -298,4 +300,5 @@ def _merge(parts: list[Results], batches: list[list[int]], counts: Sequence[int]
         torch.cat([p.virials for p in parts])[by_atom],
         torch.cat([p.energy for p in parts])[by_system],
         torch.cat([p.virial for p in parts])[by_system],
+        {k: torch.cat([p.tensors[k] for p in parts])[by_system] for k in parts[0].tensors},
     )

@@ -12,6 +12,8 @@ from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
 
 SPECIES = (1, 6, 8)
+#: Options of a model with every head.
+TENSORS = {"dipole": True, "polarizability": True}
 
 
 def tiny_pet(n_layers: int = 1, *, seed: int = 0, cutoff: float = 2.6, **hypers: Any) -> PET:

@@ -48,6 +48,7 @@ def show_info(model: ModelPath, json: Json = False) -> None:
         "message-passing layers": found.n_layers,
         "parameters": n_parameters,
         "dtype": found.dtype,
+        "predicts": ", ".join(("energy, forces, stress", *found.tensors)),
         "self-test": "yes" if found.self_test else "no",
         **{name: value for name, value in found.metadata.items() if value is not None},
     }
@@ -194,11 +195,14 @@ def _show_checks(title: str, rows: list[dict[str, Any]], *, as_json: bool) -> No
     if as_json:
         return show_json(rows)
     table = Table(title=title)
-    for column in ("", "energy", "forces", "virial", "at most", ""):
+    names = ["energy", "forces", "virial"]
+    if any(row["tensors"] is not None for row in rows):
+        names.append("tensors")
+    for column in ("", *names, "at most", ""):
         table.add_column(column, justify="right" if column else "left", no_wrap=not column)
     verdicts = {True: "passed", False: "FAILED", None: ""}
     for row in rows:
-        numbers = (row.get(n) for n in ("energy", "forces", "virial", "tolerance"))
+        numbers = (row.get(n) for n in (*names, "tolerance"))
         cells = ("-" if x is None else f"{x:.1e}" for x in numbers)
         table.add_row(row["check"], *cells, verdicts[row["passed"]])
     return make_console().print(table)

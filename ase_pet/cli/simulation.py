@@ -39,8 +39,9 @@ def evaluate_structures(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Energies, forces and stress of the structures in a file."""
+    """Energies, forces and stress of the structures in a file, and what else a model predicts."""
     import numpy as np
+    from ase.calculators.calculator import all_properties
     from ase.calculators.singlepoint import SinglePointCalculator
 
     from ase_pet.interfaces.ase_calculator import evaluate_together
@@ -61,7 +62,9 @@ def evaluate_structures(
         results += evaluate_together(calculator.compute, batch, name)
     if out is not None:
         for atoms, found in zip(structures, results, strict=True):
-            atoms.calc = SinglePointCalculator(atoms, **found)
+            known = {name: value for name, value in found.items() if name in all_properties}
+            atoms.calc = SinglePointCalculator(atoms, **known)
+            atoms.info.update({k: value for k, value in found.items() if k not in known})
         write_structure(out, structures)
     if json:
         return show_json(results)

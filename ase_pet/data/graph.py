@@ -145,6 +145,12 @@ class Graph:
             edges.vectors(system),
         )
 
+    @staticmethod
+    def isolated(numbers: Tensor, like: Tensor) -> Graph:
+        """Atoms [n_atoms] without neighbours, one a structure; vectors of the dtype of ``like``."""
+        atoms, none = torch.arange(len(numbers), device=numbers.device), numbers.new_zeros(0)
+        return Graph(numbers, atoms, len(numbers), none, none, none, like.new_zeros(0, 3))
+
     def with_vectors(self, vectors: Tensor) -> Graph:
         """Return the same graph with other edge vectors [n_edges, 3], Å."""
         return replace(self, vectors=vectors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ class Results:
             they add up to the structure's virial dE/dε.
         energy: [n_systems], eV.
         virial: [n_systems, 3, 3], eV.
+        tensors: What else the model predicts, [n_systems, 3] or [n_systems, 3, 3] by name: dipole,
+            e·Å; polarizability, e²Å²/eV.
 
     Raises:
         ValueError: If a shape or dtype is wrong.
@@ -31,6 +33,7 @@ class Results:
     virials: Tensor
     energy: Tensor
     virial: Tensor
+    tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n, s = self.energies.shape[0], self.energy.shape[0]
@@ -39,3 +42,5 @@ class Results:
         expect("virials", self.virials, (n, 3, 3), torch.float64)
         expect("energy", self.energy, (s,), torch.float64)
         expect("virial", self.virial, (s, 3, 3), torch.float64)
+        for name, value in self.tensors.items():
+            expect(name, value, (s, *[3] * (value.dim() - 1)), torch.float64)

@@ -4,7 +4,9 @@ The first axis is an edge; the second comes from an edge e' of the receptive fie
 weight that depends on ratios of squared sines only, so that it has a limit when all edges become
 parallel to the axis. Each frame is averaged with its half turn about the axis: terms linear in the
 distance from the axis cancel, so the energy and the forces are continuous through collinearity.
-Where every edge is parallel to the axis, the environment looks the same in any second axis.
+Where every edge is parallel to the axis, the environment looks the same in any second axis; a
+vector that is turned back then has no component across the axis, and with quarter turns a matrix
+has none that tells two directions across it apart.
 
 Second edges compete smoothly by
 
@@ -25,7 +27,13 @@ from ase_pet.ecse.segments import segment_sum, soft_extremum
 from ase_pet.ecse.settings import SmoothSettings
 from ase_pet.potentials.cutoffs import smooth_step
 
-_HALF_TURN = (1.0, -1.0, -1.0)
+#: Turns about the first axis: none, half, and the two quarters.
+_TURNS = (
+    ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
+    ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
+    ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)),
+)
 
 
 def fade_out(r: Tensor, cutoff: float, settings: SmoothSettings) -> Tensor:
@@ -65,8 +73,9 @@ def complete_axes(
     cutoff: float,
     depth: int | None,
     settings: SmoothSettings,
+    n_turns: int = 2,
 ) -> Frames:
-    """Give first axes their second ones, with half turns.
+    """Give first axes their second ones, with turns about the axis.
 
     Args:
         graph: Edges sorted by centre.
@@ -75,6 +84,7 @@ def complete_axes(
         cutoff: Å.
         depth: Hops of the receptive field; ``None`` for the whole structure.
         settings: Constants of the competition.
+        n_turns: 2 for half turns, 4 for quarter turns.
 
     Returns:
         Frames whose weights add up to ``weights``.
@@ -96,15 +106,15 @@ def complete_axes(
     norm = segment_sum(share, axis, len(first))
     linear = norm == 0
     rotations = torch.cat([pair_frames(u[first[axis]], u[second]), axis_frames(u[first[linear]])])
-    frames = Frames(
-        rotations,
-        torch.cat([owners[axis], owners[linear]]),
-        torch.cat([weights[axis] * share / norm[axis], weights[linear]]) * 0.5,
+    owners = torch.cat([owners[axis], owners[linear]])
+    shares = torch.cat([weights[axis] * share / norm[axis], weights[linear]]) / n_turns
+    turns = rotations.new_tensor(_TURNS[:n_turns])
+    return Frames(
+        (turns[:, None] @ rotations).flatten(0, 1),
+        owners.repeat(n_turns),
+        shares.repeat(n_turns),
         len(axis),
     )
-    half_turn = rotations.new_tensor(_HALF_TURN)[:, None]
-    turned = Frames(half_turn * rotations, frames.owners, frames.weights, 0)
-    return Frames.cat([frames, turned])
 
 
 def _reachable(

@@ -1,6 +1,7 @@
 r"""Reflections for a backbone that has rotations already.
 
-.. math:: \tilde\varepsilon_i = \tfrac12\,(\varepsilon_i(A) + \varepsilon_i(-A))
+.. math:: \tilde\varepsilon_i = \tfrac12\,(\varepsilon_i(A) + \varepsilon_i(-A)),
+    \quad \tilde\mu_i = \tfrac12\,(\mu_i(A) - \mu_i(-A))
 
 Inversion commutes with all rotations and makes O(3) of SO(3), so that two evaluations are enough.
 """
@@ -12,6 +13,7 @@ from torch import Tensor
 from ase_pet.data import Graph
 from ase_pet.ecse.wrapped import Wrapped
 from ase_pet.potentials.base import Backbone
+from ase_pet.potentials.tensors import RANKS, predict
 
 
 class Mirrored(Wrapped):
@@ -41,6 +43,12 @@ class Mirrored(Wrapped):
         """Estimate the bytes of one evaluation with its gradient: two of the backbone."""
         return 2 * self.backbone.memory(n_atoms, n_neighbors)
 
-    def forward(self, graph: Graph) -> Tensor:
-        """Return energies [n_atoms], eV, in the dtype of the backbone."""
-        return 0.5 * (self.backbone(graph) + self.backbone(graph.with_vectors(-graph.vectors)))
+    def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies [n_atoms], eV, and tensors of the atoms, in the dtype of the backbone."""
+        energies, tensors = predict(self.backbone, graph)
+        others, inverted = predict(self.backbone, graph.with_vectors(-graph.vectors))
+        means = {
+            name: 0.5 * (value + (-1) ** RANKS[name] * inverted[name])
+            for name, value in tensors.items()
+        }
+        return 0.5 * (energies + others), means

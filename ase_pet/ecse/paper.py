@@ -65,6 +65,7 @@ def paper_frames(
     cutoff: float,
     depth: int | None,
     settings: PaperSettings,
+    n_turns: int = 2,
 ) -> list[Frames]:
     """Pair frames and, where they fade, axis frames.
 
@@ -75,6 +76,7 @@ def paper_frames(
         cutoff: Å.
         depth: Hops of the receptive field; ``None`` for the whole structure.
         settings: Constants of the scheme.
+        n_turns: Turns of axis frames about their axis, see :func:`ase_pet.ecse.axis.complete_axes`.
     """
     r_in = inner_cutoffs(graph, cutoff, settings)
     u, r = directions(graph.vectors)
@@ -101,11 +103,16 @@ def paper_frames(
     keep = weights > _NEGLIGIBLE
     e, f, weights = e[keep], f[keep], weights[keep]
     pairs = Frames(pair_frames(u[e], u[f]), graph.centers[e], weights, n_candidates)
-    return [pairs, _faded_axes(graph, group, axis_weights, cutoff, depth)]
+    return [pairs, _faded_axes(graph, group, axis_weights, cutoff, depth, n_turns)]
 
 
 def _faded_axes(
-    graph: Graph, group: Tensor, group_weights: Tensor, cutoff: float, depth: int | None
+    graph: Graph,
+    group: Tensor,
+    group_weights: Tensor,
+    cutoff: float,
+    depth: int | None,
+    n_turns: int,
 ) -> Frames:
     """Axis frames whose weights add up to ``group_weights`` [n_groups]."""
     smooth, n_groups = SmoothSettings(), len(group_weights)
@@ -118,7 +125,7 @@ def _faded_axes(
     weights = weights / segment_sum(weights, edge_group, n_groups)[edge_group]
     weights = weights * group_weights[edge_group]
     used = weights > 0
-    return complete_axes(graph, edges[used], weights[used], cutoff, depth, smooth)
+    return complete_axes(graph, edges[used], weights[used], cutoff, depth, smooth, n_turns)
 
 
 def _rise(x: Tensor, start: float | Tensor, width: float | Tensor) -> Tensor:

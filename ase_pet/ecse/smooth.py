@@ -36,6 +36,7 @@ def smooth_frames(
     cutoff: float,
     depth: int | None,
     settings: SmoothSettings,
+    n_turns: int = 2,
 ) -> list[Frames]:
     """Pair frames and axis frames with their weights.
 
@@ -46,6 +47,7 @@ def smooth_frames(
         cutoff: Å.
         depth: Hops of the receptive field; ``None`` for the whole structure.
         settings: Constants of the competition.
+        n_turns: Turns of axis frames about their axis, see :func:`complete_axes`.
     """
     u, r = directions(graph.vectors)
     present = torch.nonzero(r.detach() < cutoff)[:, 0]
@@ -85,5 +87,7 @@ def smooth_frames(
     axes = torch.nonzero(axis_weights > 0)[:, 0]
     if not len(axes):
         return [pairs]
-    axis_part = complete_axes(graph, present[axes], axis_weights[axes], cutoff, depth, settings)
+    axis_part = complete_axes(
+        graph, present[axes], axis_weights[axes], cutoff, depth, settings, n_turns
+    )
     return [pairs, axis_part]

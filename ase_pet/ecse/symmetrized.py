@@ -1,9 +1,12 @@
 r"""Exact symmetry for any backbone.
 
-.. math:: \tilde\varepsilon_i = \frac{\sum_f w_f\, \varepsilon_i(R_f A)}{\sum_f w_f}
+.. math::
+    \tilde\varepsilon_i = \frac{\sum_f w_f\, \varepsilon_i(R_f A)}{\sum_f w_f}, \qquad
+    \tilde\mu_i = \frac{\sum_f w_f\, R_f^T \mu_i(R_f A)}{\sum_f w_f}
 
 The frames rotate with the structure, so every rotated copy R_f A stays as it is: the average is
-invariant to rounding, and its gradient through copies, frames and weights is exact.
+invariant to rounding, vectors and matrices turn with the structure once they are turned back, and
+the gradient of energies through copies, frames and weights is exact.
 
 Source:
     Pozdnyakov & Ceriotti, NeurIPS 2023 (arXiv 2305.19302).
@@ -25,6 +28,7 @@ from ase_pet.ecse.settings import PaperSettings, Settings, SmoothSettings, setti
 from ase_pet.ecse.smooth import smooth_frames
 from ase_pet.ecse.wrapped import Wrapped
 from ase_pet.potentials.base import Backbone
+from ase_pet.potentials.tensors import RANKS, predict, turn, zero_tensors
 
 _MIRROR = (1.0, -1.0, 1.0)
 SYMMETRIES = ("O(3)", "SO(3)")
@@ -64,6 +68,26 @@ class Ensemble:
         of_node = torch.repeat_interleave(frames, sizes)
         reader = self.readers[of_node]
         return copies, of_node, (reader < 0) | (reader == copies.nodes)
+
+    def turn_back(
+        self, tensors: dict[str, Tensor], of_node: Tensor, reads: Tensor
+    ) -> dict[str, Tensor]:
+        """Shares of the tensors of a chunk, in the original orientation.
+
+        Args:
+            tensors: Those of the copies, carriers among them.
+            of_node: [n_members], the frame of each node.
+            reads: [n_members], whether the frame is read there.
+        """
+        frames, n = of_node[reads], len(of_node)
+        chosen = {
+            name: value[:n][reads].to(self.rotations.dtype) for name, value in tensors.items()
+        }
+        turned = turn(chosen, self.rotations[frames].transpose(1, 2))
+        return {
+            name: self.coefficients[frames].view(-1, *[1] * RANKS[name]) * value
+            for name, value in turned.items()
+        }
 
 
 class Symmetrized(Wrapped):
@@ -117,11 +141,14 @@ class Symmetrized(Wrapped):
         group = atoms if local else graph.system_index
         n_groups = graph.n_atoms if local else graph.n_systems
         depth = self.n_layers if local else None
+        # A matrix needs quarter turns to forget in which direction across an axis it was made.
+        n_turns = 4 if any(RANKS[name] > 1 for name in self.tensors) else 2
+        where = (graph, group, n_groups, self.cutoff, depth)
         parts: list[Frames] = []
         if graph.n_edges and isinstance(self.settings, PaperSettings):
-            parts = paper_frames(graph, group, n_groups, self.cutoff, depth, self.settings)
+            parts = paper_frames(*where, self.settings, n_turns)
         elif graph.n_edges and isinstance(self.settings, SmoothSettings):
-            parts = smooth_frames(graph, group, n_groups, self.cutoff, depth, self.settings)
+            parts = smooth_frames(*where, self.settings, n_turns)
         served = torch.zeros(n_groups, dtype=torch.bool, device=group.device)
         for part in parts:
             served[group[part.owners]] = True
@@ -177,20 +204,23 @@ class Symmetrized(Wrapped):
             filled += size
         return [*chunks, slice(start, len(sizes))] if sizes else []
 
-    def forward(self, graph: Graph) -> Tensor:
-        """Return energies [n_atoms], eV, in the dtype of ``graph.vectors``.
+    def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies [n_atoms], eV, and tensors of the atoms, in the dtype of ``graph.vectors``.
 
         The whole evaluation stays on one autograd graph; :func:`ase_pet.derivatives.evaluate`
         does it chunk by chunk within the memory budget.
         """
         ensemble = self.ensemble(graph)
         energies = graph.vectors.new_zeros(graph.n_atoms)
+        tensors = zero_tensors(self.tensors, energies)
         for chunk in ensemble.chunks:
             copies, of_node, reads = ensemble.copies(chunk)
             rotated = torch.einsum(
                 "eij,ej->ei", ensemble.rotations[copies.frames], copies.graph.vectors
             )
-            copied = self.backbone(copies.graph.with_vectors(rotated))[: len(of_node)]
-            share = ensemble.coefficients[of_node] * copied.to(energies.dtype)
+            copied, turned = predict(self.backbone, copies.graph.with_vectors(rotated))
+            share = ensemble.coefficients[of_node] * copied[: len(of_node)].to(energies.dtype)
             energies = energies.index_add(0, copies.nodes[reads], share[reads])
-        return energies
+            for name, value in ensemble.turn_back(turned, of_node, reads).items():
+                tensors[name] = tensors[name].index_add(0, copies.nodes[reads], value)
+        return energies, tensors

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
+from ase_pet.data import Graph
 from ase_pet.potentials.base import Backbone
+from ase_pet.potentials.tensors import tensors_of
 
 
 class Wrapped(nn.Module):
@@ -32,3 +34,16 @@ class Wrapped(nn.Module):
     def species(self) -> tuple[int, ...]:
         """Atomic numbers that the backbone knows, sorted."""
         return self.backbone.species
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that the backbone predicts."""
+        return tensors_of(self.backbone)
+
+    def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies [n_atoms], eV, and tensors of the atoms."""
+        raise NotImplementedError
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Return energies [n_atoms], eV."""
+        return self.predict(graph)[0]

@@ -49,6 +49,11 @@ class Model:
         return self.potential.n_layers
 
     @property
+    def tensors(self) -> tuple[str, ...]:
+        """What it predicts beside energies: "dipole", "polarizability" or nothing."""
+        return self.potential.tensors
+
+    @property
     def invariant_atoms(self) -> bool:
         """Whether the energies of atoms, not only their sum, count as nearly invariant.
 

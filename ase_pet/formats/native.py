@@ -42,7 +42,9 @@ from ase_pet.potentials.zbl import ZBL
 _Network = TypeVar("_Network", bound=PET | TensorNet)
 
 FORMAT = "ase_pet"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+#: Hyperparameters that a format version brought, with what older files mean.
+_ADDED = {2: {"dipole": False, "polarizability": False}}
 UNITS = {"length": "angstrom", "energy": "eV"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 ROTATIONS = ("structure", "atom", "none", None)
@@ -250,7 +252,7 @@ def _check_plain(where: str, name: str, value: object) -> None:
 def _backbone(content: Mapping[str, Any], where: str) -> PET | TensorNet:
     """Build the network and fill in its weights."""
     network, hypers_class = ARCHITECTURES[content["architecture"]]
-    hypers = check_hypers(hypers_class, content["hyperparameters"], where)
+    hypers = check_hypers(hypers_class, _upgraded(content), where)
     dtype = DTYPES[content["dtype"]]
     backbone = build(network, hypers, content["species"], content["weights"], where, dtype)
     if content["cutoff"] != backbone.cutoff:
@@ -259,6 +261,12 @@ def _backbone(content: Mapping[str, Any], where: str) -> PET | TensorNet:
             f"{backbone.cutoff}"
         )
     return backbone
+
+
+def _upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyperparameters of a file as this version writes them."""
+    since = [v for version, v in _ADDED.items() if content["format_version"] < version]
+    return {**{key: v for added in since for key, v in added.items()}, **content["hyperparameters"]}
 
 
 def check_hypers(hypers_class: type, values: Mapping[str, Any], where: str) -> Any:

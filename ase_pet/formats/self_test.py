@@ -1,7 +1,8 @@
 """The self-test in a checkpoint: one small structure and what the model said of it.
 
     structure      numbers [n], positions [n, 3] Å, cell [3, 3] Å, pbc [3]
-    bare           energy eV, forces [n, 3] eV/Å, stress [3, 3] eV/Å³ (None without a volume)
+    bare           energy eV, forces [n, 3] eV/Å, stress [3, 3] eV/Å³ (None without a volume);
+                   dipole [3] e·Å and polarizability [3, 3] e²Å²/eV of models that predict them
     symmetrized    the same, and the symmetry, ensemble and weights that gave it
 
 All tensors are float64.
@@ -19,6 +20,7 @@ from ase_pet.data import Results, System
 from ase_pet.ecse.settings import settings
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import CheckpointError
+from ase_pet.potentials.tensors import RANKS
 
 _RESULTS = ("energy", "forces", "stress")
 
@@ -71,8 +73,8 @@ def deviations(
         symmetrized: What the symmetrised model says now, in float64, with the recorded settings.
 
     Returns:
-        For "bare" and "symmetrized": energy (eV), forces (eV/Å) and, with a volume, stress
-        (eV/Å³); NaN where now something is not finite.
+        For "bare" and "symmetrized": energy (eV), forces (eV/Å), with a volume stress (eV/Å³), and
+        tensors that are recorded; NaN where now something is not finite.
     """
     system = structure_of(self_test)
     found: dict[str, dict[str, float]] = {}
@@ -80,8 +82,8 @@ def deviations(
         now, then = _plain(results, system), self_test[part]
         found[part] = {
             name: float((torch.as_tensor(now[name]) - torch.as_tensor(then[name])).abs().max())
-            for name in _RESULTS
-            if then[name] is not None
+            for name in now.keys() & then.keys()
+            if now[name] is not None and then[name] is not None
         }
     return found
 
@@ -92,6 +94,7 @@ def _plain(results: Results, system: System) -> dict[str, Any]:
         "energy": float(results.energy[0]),
         "forces": results.forces.cpu(),
         "stress": results.virial[0].cpu() / volume if volume > 0 else None,
+        **{name: value[0].cpu() for name, value in results.tensors.items()},
     }
 
 
@@ -129,6 +132,8 @@ def check_self_test(self_test: Mapping[str, Any], species: Collection[int], wher
             _check_array(f"{part} forces", forces, (system.n_atoms, 3))
             if stress is not None:
                 _check_array(f"{part} stress", stress, (3, 3))
+            for name in RANKS.keys() & self_test[part].keys():
+                _check_array(f"{part} {name}", self_test[part][name], (3,) * RANKS[name])
         for name, allowed in (("symmetry", SYMMETRIES), ("ensemble", ENSEMBLES)):
             if self_test["symmetrized"][name] not in allowed:
                 raise ValueError(

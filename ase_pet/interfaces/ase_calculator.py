@@ -29,6 +29,8 @@ class PETCalculator(Calculator):
     """A trained potential, made exactly equivariant, for every tool that speaks ASE.
 
     Energies, forces and stress come from one evaluation and are exact derivatives of one energy.
+    Models that were trained on them give ``atoms.get_dipole_moment()`` and
+    :meth:`get_polarizability` of molecules, which turn with the molecule exactly.
 
     The ensemble says which coordinate systems serve which atoms:
 
@@ -94,6 +96,9 @@ class PETCalculator(Calculator):
             raise TypeError(f"model: expected a path or a Model, got {type(model).__name__}")
         self.model = model if isinstance(model, Model) else load(model)
         self._engine: Engine | None = None
+        self._polarizability: np.ndarray | None = None
+        if "dipole" in self.model.tensors:
+            self.implemented_properties = [*self.implemented_properties, "dipole"]
         super().__init__(
             device=device,
             dtype=dtype,
@@ -177,7 +182,8 @@ class PETCalculator(Calculator):
         """Evaluate one structure; all properties come at once.
 
         Raises:
-            PropertyNotImplementedError: If stress is asked for a cell without a volume.
+            PropertyNotImplementedError: If stress is asked for a cell without a volume, or a
+                dipole of a periodic structure.
             GeometryError: If there are no atoms, or they make no physical system.
             UnknownSpeciesError: If an element is not among those of the model.
             NeighborError: If the structure does not fit in memory.
@@ -186,6 +192,8 @@ class PETCalculator(Calculator):
         if structure is None:
             raise ValueError("atoms: none given, and none were evaluated before")
         _require_atoms(structure)
+        if "dipole" in properties:
+            self._require_tensor("dipole", structure)
         if {"stress", "stresses"} & set(properties) and not has_volume(structure):
             raise PropertyNotImplementedError(
                 "stress needs a cell of three independent vectors, because it is the virial over "
@@ -194,7 +202,36 @@ class PETCalculator(Calculator):
             )
         self.results = {}  # those of an earlier structure must not pass for this one's
         super().calculate(structure, list(properties), list(system_changes))
-        self.results = self.compute([structure])[0]
+        found = self.compute([structure])[0]
+        self._polarizability = found.pop("polarizability", None)  # ASE has no such property
+        self.results = found
+
+    def get_polarizability(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Static polarizability [3, 3], e²Å²/eV; times 14.39964 it is in Å³.
+
+        Args:
+            atoms: The structure; by default the one that was evaluated last.
+
+        Raises:
+            PropertyNotImplementedError: If the model does not predict it, or the structure is
+                periodic.
+        """
+        self._require_tensor("polarizability", atoms)
+        self.get_property("energy", atoms)
+        return np.array(self._polarizability)
+
+    def _require_tensor(self, name: str, atoms: Atoms | None) -> None:
+        """Check that a tensor can be given for a structure."""
+        if name not in self.model.tensors:
+            raise PropertyNotImplementedError(
+                f"{name}: the model does not predict it; load one that was trained on it"
+            )
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is not None and atoms.pbc.any():
+            raise PropertyNotImplementedError(
+                f"{name} is not defined for a periodic structure, where it depends on the choice "
+                "of the cell; set atoms.pbc = False if this is a molecule in a box"
+            )
 
     def compute(self, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
         """Evaluate structures together, which is faster than one after the other if they are small.
@@ -205,8 +242,9 @@ class PETCalculator(Calculator):
         Returns:
             For each: energy and free_energy (eV), energies [n] (eV), forces [n, 3] (eV/Å) and,
             where the cell has a volume, stress [6] and stresses [n, 6] (eV/Å³, ASE's sign and
-            Voigt order; the stresses of the atoms add up to the stress). The results of single
-            evaluations are left as they are.
+            Voigt order; the stresses of the atoms add up to the stress). From models that predict
+            them, for structures that are not periodic: dipole [3] (e·Å) and polarizability [3, 3]
+            (e²Å²/eV). The results of single evaluations are left as they are.
 
         Raises:
             TypeError: If something is no ``Atoms``.
@@ -318,6 +356,8 @@ def _ase_results(results: Results, k: int, part: slice, atoms: Atoms) -> dict[st
         found["stress"] = full_3x3_to_voigt_6_stress(results.virial[k].cpu().numpy() / volume)
         virials = results.virials[part].cpu().numpy()
         found["stresses"] = full_3x3_to_voigt_6_stress(virials / volume)
+    if not atoms.pbc.any():
+        found |= {name: value[k].cpu().numpy().copy() for name, value in results.tensors.items()}
     return found
 
 

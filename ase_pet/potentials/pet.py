@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ase_pet.data import Graph, run_index
 from ase_pet.potentials.cutoffs import cosine_cutoff
 from ase_pet.potentials.species import SpeciesTable
+from ase_pet.potentials.tensors import RANKS, anisotropic, symmetric, zero_tensors
 
 #: Å² under the root of a distance, and what keeps averages finite without neighbours.
 _TINY = 1e-15
@@ -59,6 +60,8 @@ class PETHypers:
         residual_factor: Factor of (old + new) messages.
         n_targets: Heads per layer; their energies belong to different targets.
         target: Which of them is returned.
+        dipole: Predict a dipole too, e·Å.
+        polarizability: Predict a polarizability too, e²Å²/eV.
 
     Raises:
         ValueError: If a value is out of its range or none of those named.
@@ -86,6 +89,8 @@ class PETHypers:
     residual_factor: float = 0.5
     n_targets: int = 1
     target: int = 0
+    dipole: bool = False
+    polarizability: bool = False
 
     def __post_init__(self) -> None:
         positive = (
@@ -121,6 +126,11 @@ class PETHypers:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that are predicted."""
+        return tuple(name for name in RANKS if getattr(self, name))
 
     @property
     def n_blocks(self) -> int:
@@ -225,15 +235,20 @@ class _MessageLayer(nn.Module):
         self.blocks = nn.ModuleList(_Block(hypers, act) for _ in range(hypers.n_attention_layers))
         self.final_norm = nn.LayerNorm(d) if hypers.transformer == "PreLN" else nn.Identity()
 
-        def heads() -> nn.ModuleList:
+        def head(n_values: int) -> nn.Sequential:
             h = hypers.head_width
-            return nn.ModuleList(
-                nn.Sequential(nn.Linear(d, h), act, nn.Linear(h, h), act, nn.Linear(h, 1))
-                for _ in range(hypers.n_targets)
-            )
+            return nn.Sequential(nn.Linear(d, h), act, nn.Linear(h, h), act, nn.Linear(h, n_values))
+
+        def heads() -> nn.ModuleList:
+            return nn.ModuleList(head(1) for _ in range(hypers.n_targets))
+
+        def tensor_heads() -> nn.ModuleDict:
+            return nn.ModuleDict({name: head(3 ** RANKS[name]) for name in hypers.tensors})
 
         self.heads = heads()
         self.bond_heads = heads() if hypers.bond_energies else None
+        self.tensor_heads = tensor_heads()
+        self.bond_tensor_heads = tensor_heads()
 
     def forward(
         self,
@@ -242,7 +257,7 @@ class _MessageLayer(nn.Module):
         species: Tensor,
         others: Tensor,
         rows: _Rows,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Advance one layer.
 
         Args:
@@ -253,7 +268,7 @@ class _MessageLayer(nn.Module):
             rows: The padded layout.
 
         Returns:
-            Output tokens [n_edges, d] and energies [n_atoms], eV.
+            Output tokens [n_edges, d], energies [n_atoms], eV, and tensors, flat.
         """
         parts = [self.coordinate_activation(self.coordinates(geometry))]
         if self.neighbor_species is not None:
@@ -279,7 +294,13 @@ class _MessageLayer(nn.Module):
             bonds = self.bond_heads[self.hypers.target](tokens)
             average = self.hypers.average_bond_energies
             energies = energies + self._pool(bonds, rows.factors, average=average)[:, 0]
-        return rows.unpad(tokens), energies
+        tensors = {
+            name: head(central) + self._pool(of_bonds(tokens), rows.factors, average=False)
+            for (name, head), of_bonds in zip(
+                self.tensor_heads.items(), self.bond_tensor_heads.values(), strict=True
+            )
+        }
+        return rows.unpad(tokens), energies, tensors
 
     @staticmethod
     def _pool(values: Tensor, factors: Tensor, *, average: bool) -> Tensor:
@@ -300,6 +321,7 @@ class PET(nn.Module):
         n_layers: Receptive field in hops.
         species: Atomic numbers, sorted.
         symmetry: None: whatever invariance there is was learnt.
+        tensors: Names of the tensors that it predicts; they too turn only as far as it was learnt.
 
     Raises:
         ValueError: If ``species`` is empty or holds a number twice.
@@ -314,6 +336,7 @@ class PET(nn.Module):
         self.species = self.species_table.species
         self.cutoff = hypers.cutoff
         self.n_layers = hypers.n_message_layers
+        self.tensors = hypers.tensors
         self.embedding = nn.Embedding(len(self.species), hypers.d_model)
         self.layers = nn.ModuleList(
             _MessageLayer(hypers, len(self.species), k) for k in range(hypers.n_message_layers)
@@ -344,6 +367,26 @@ class PET(nn.Module):
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
         """
+        return self.predict(graph)[0]
+
+    def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies [n_atoms], eV, and tensors of the atoms, in the network's dtype.
+
+        An atom alone has no direction: what the network says of it beyond an isotropic matrix is
+        subtracted, so that nothing is left, or jumps, as its last neighbour leaves.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among ``species``.
+        """
+        energies, tensors = self._evaluate(graph)
+        if tensors:
+            elements, element = torch.unique(graph.numbers, return_inverse=True)
+            alone = self._evaluate(Graph.isolated(elements, graph.vectors))[1]
+            tensors = {name: v - anisotropic(alone[name])[element] for name, v in tensors.items()}
+        return energies, tensors
+
+    def _evaluate(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies and tensors as the heads give them."""
         species = self.species_table(graph.numbers)
         vectors = graph.vectors.to(self.dtype)
         r = torch.sqrt((vectors * vectors).sum(1, keepdim=True) + _TINY)
@@ -356,8 +399,11 @@ class PET(nn.Module):
         rows = _Rows.build(graph, factors)
         messages = self.embedding(species)[graph.others]
         energies = vectors.new_zeros(graph.n_atoms)
+        tensors = zero_tensors(self.tensors, energies)
         for layer in self.layers:
-            tokens, contribution = layer(messages, geometry, species, graph.others, rows)
+            tokens, contribution, parts = layer(messages, geometry, species, graph.others, rows)
             energies = energies + contribution
+            for name, part in parts.items():
+                tensors[name] = tensors[name] + symmetric(part.view(tensors[name].shape))
             messages = self.hypers.residual_factor * (messages + tokens[graph.reverse])
-        return energies
+        return energies, tensors

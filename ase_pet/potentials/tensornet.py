@@ -12,7 +12,8 @@ r, cutoff factor f, radial functions R and learnt layers W,
     M_i = \sum_k \sum_j f(r)\, \phi_k(R(r))\, Y_{jk} \\
     X &\leftarrow X + D + D^2, \quad D_k = W_k P_k/(|P|^2 + 1), \quad P = MY + YM
 
-(2YM for rotations alone), and the energy is a perceptron of the norms of I, A and S.
+(2YM for rotations alone), and the energy is a perceptron of the norms of I, A and S. A dipole is
+read from A, which turns like a vector, a polarizability from S and I.
 
 How it is made fast: a pair of atoms is embedded and weighed once for both its directions; the
 embedding adds up radial functions times directions by neighbouring element, and meets channels
@@ -42,9 +43,11 @@ from ase_pet.potentials.tensornet_layers import (
     Interaction,
     Pairs,
     Readout,
+    TensorHead,
     TensorNetHypers,
     in_double,
 )
+from ase_pet.potentials.tensors import RANKS
 
 __all__ = ["TensorNet", "TensorNetHypers"]
 
@@ -66,6 +69,7 @@ class TensorNet(nn.Module):
         species: Atomic numbers, sorted.
         symmetry: ``"O(3)"`` or ``"SO(3)"``, exact by construction.
         takes_charge: Whether the total charge of a structure matters.
+        tensors: Names of the tensors that it predicts.
 
     Raises:
         ValueError: If ``species`` is empty or holds a number twice.
@@ -91,6 +95,10 @@ class TensorNet(nn.Module):
             Charges(d, q, activation) for _ in range(n_predictions if q else 0)
         )
         self.coulomb = Coulomb(q * n_predictions) if hypers.coulomb else None
+        self.tensors = hypers.tensors
+        self.tensor_heads = nn.ModuleDict(
+            {name: TensorHead(hypers, RANKS[name]) for name in self.tensors}
+        )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -119,6 +127,14 @@ class TensorNet(nn.Module):
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
         """
+        return self.predict(graph)[0]
+
+    def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies [n_atoms], eV, and tensors of the atoms, float64.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among ``species``.
+        """
         species = self.species_table(graph.numbers)
         pairs = self._pairs(graph)
         itself = self._describe(pairs.directions.new_zeros(1)) if self.hypers.self_loops else None
@@ -140,7 +156,7 @@ class TensorNet(nn.Module):
         if self.hypers.energy_shift:
             sizes = torch.bincount(graph.system_index, minlength=graph.n_systems)
             energies = energies + self.hypers.energy_shift / sizes[graph.system_index]
-        return energies
+        return energies, {name: in_double(head, x) for name, head in self.tensor_heads.items()}
 
     def _pairs(self, graph: Graph) -> Pairs:
         """One entry for each edge and its reverse, whose vectors share the gradient evenly."""

@@ -20,6 +20,7 @@ from ase_pet.potentials.cartesian import (
     squared_norms,
 )
 from ase_pet.potentials.radial import RADIAL_BASES
+from ase_pet.potentials.tensors import RANKS
 
 
 class ShiftedSoftplus(nn.Module):
@@ -62,6 +63,8 @@ class TensorNetHypers:
         readout_depth: How many hidden layers it has.
         energy_scale: eV, by which the readout of an atom is multiplied.
         energy_shift: eV, added once for each structure (spread evenly over its atoms).
+        dipole: Predict a dipole too, e·Å.
+        polarizability: Predict a polarizability too, e²Å²/eV.
     """
 
     cutoff: float = 5.0
@@ -82,6 +85,8 @@ class TensorNetHypers:
     readout_depth: int = 1
     energy_scale: float = 1.0
     energy_shift: float = 0.0
+    dipole: bool = False
+    polarizability: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_units", "n_functions", "readout_width", "readout_depth"):
@@ -107,6 +112,11 @@ class TensorNetHypers:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that are predicted."""
+        return tuple(name for name in RANKS if getattr(self, name))
 
     @property
     def n_blocks(self) -> int:
@@ -296,6 +306,40 @@ class Readout(nn.Module):
         features = self.activation(self.linear(self.norm(squared_norms(x))))
         values: Tensor = self.values(features)[:, 0]
         return values if self.gates is None else values * self.gates(features)[:, 0].sigmoid()
+
+
+class TensorHead(nn.Module):
+    """From tensors to a vector or a symmetric matrix for each atom.
+
+    A vector is a sum over channels of antisymmetric parts, a matrix of symmetric ones plus a
+    multiple of the unit matrix, with factors that a perceptron makes of the norms of all parts.
+
+    Args:
+        hypers: Width and activation are those of the readout.
+        rank: 1 for vectors, 2 for matrices.
+    """
+
+    def __init__(self, hypers: TensorNetHypers, rank: int) -> None:
+        super().__init__()
+        d, w = hypers.n_units, hypers.readout_width
+        self.rank = rank
+        self.basis = Basis()
+        self.norm = nn.LayerNorm(3 * d)
+        self.factors = nn.Sequential(
+            nn.Linear(3 * d, w), ACTIVATIONS[hypers.activation](), nn.Linear(w, d + rank - 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[9, n_atoms, n_units] -> [n_atoms, 3] or [n_atoms, 3, 3]."""
+        factors, d = self.factors(self.norm(squared_norms(x))), x.shape[2]
+        part = SLICES[self.rank]
+        components = torch.einsum("cnu,nu->nc", x[part], factors[:, :d])
+        if self.rank == 1:
+            return components
+        traceless = (components @ self.basis(x.dtype)[:, part].T).view(-1, 3, 3)
+        one = torch.eye(3, dtype=x.dtype, device=x.device)
+        matrices: Tensor = traceless + factors[:, d, None, None] * one
+        return matrices
 
 
 def in_double(module: nn.Module, x: Tensor) -> Tensor:

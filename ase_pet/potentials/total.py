@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ase_pet.data import Graph
 from ase_pet.potentials.base import Backbone, Potential
 from ase_pet.potentials.composition import Composition
+from ase_pet.potentials.tensors import predict, tensors_of
 from ase_pet.potentials.zbl import ZBL
 
 
@@ -56,13 +57,27 @@ class Total(nn.Module):
         """Hops, the largest of the terms."""
         return max(term.n_layers for term in self.terms)
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that the backbone predicts."""
+        return tensors_of(self.backbone)
+
+    def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies [n_atoms], eV, and tensors of the atoms, float64.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among ``species``.
+        """
+        energies, tensors = predict(self.backbone, graph)
+        energies = energies.to(torch.float64)
+        for term in self.terms[1:]:
+            energies = energies + term(graph).to(torch.float64)
+        return energies, {name: value.to(torch.float64) for name, value in tensors.items()}
+
     def forward(self, graph: Graph) -> Tensor:
         """Return energies [n_atoms], eV, float64.
 
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
         """
-        energies = graph.vectors.new_zeros(graph.n_atoms, dtype=torch.float64)
-        for term in self.terms:
-            energies = energies + term(graph).to(torch.float64)
-        return energies
+        return self.predict(graph)[0]

@@ -12,6 +12,7 @@ that apply:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from ase import Atoms
@@ -50,11 +51,10 @@ def check_permutation(
     """Atoms in another order have the same energies and forces."""
     order = np.random.default_rng(seed).permutation(len(atoms))
     ours, permuted = evaluator([atoms, atoms[order]])
-    expected = Evaluation(
-        ours.energy,
-        None if ours.energies is None else ours.energies[order],
-        ours.forces[order],
-        ours.virial,
+    expected = replace(
+        ours,
+        energies=None if ours.energies is None else ours.energies[order],
+        forces=ours.forces[order],
     )
     return require("permutation", deviation_between(permuted, expected), tolerances, atoms)
 
@@ -83,6 +83,7 @@ def check_supercell(evaluator: Evaluator, atoms: Atoms, tolerances: Tolerances =
         None if ours.energies is None else np.tile(ours.energies, n),
         np.tile(ours.forces, (n, 1)),
         None if ours.virial is None else n * ours.virial,
+        {name: n * value for name, value in ours.tensors.items()},
     )
     return require("supercell", deviation_between(repeated, expected), tolerances, atoms)
 
@@ -107,7 +108,7 @@ def check_rotation(
     n_operations: int = 4,
     seed: int = 0,
 ) -> float:
-    """Energies stay, forces and virial turn along with the structure.
+    """Energies stay, all else turns along with the structure.
 
     Args:
         evaluator: The model.
@@ -120,11 +121,12 @@ def check_rotation(
     rotations = Rotation.random(n_operations, random_state=seed).as_matrix()
     if reflections:
         rotations[1::2] *= -1.0
-    ours, *turned = evaluator([atoms, *(transformed(atoms, R) for R in rotations)])
+    ours, *others = evaluator([atoms, *(transformed(atoms, R) for R in rotations)])
     deviation = 0.0
-    for R, other in zip(rotations, turned, strict=True):
+    for R, other in zip(rotations, others, strict=True):
         virial = None if ours.virial is None else R @ ours.virial @ R.T
-        expected = Evaluation(ours.energy, ours.energies, ours.forces @ R.T, virial)
+        tensors = {name: turned(value, R) for name, value in ours.tensors.items()}
+        expected = Evaluation(ours.energy, ours.energies, ours.forces @ R.T, virial, tensors)
         deviation = largest(deviation, deviation_between(other, expected))
     return require("rotation", deviation, tolerances, atoms)
 
@@ -271,11 +273,18 @@ def transformed(atoms: Atoms, matrix: np.ndarray) -> Atoms:
     return copied
 
 
+def turned(value: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """A vector [3] or a matrix [3, 3], turned or reflected."""
+    return rotation @ value if value.ndim == 1 else rotation @ value @ rotation.T
+
+
 def deviation_between(ours: Evaluation, expected: Evaluation) -> float:
     """Largest difference of anything that both have, relative to its size."""
+    names = ("energy", "energies", "forces", "virial")
+    both = [(getattr(ours, name), getattr(expected, name)) for name in names]
+    both += [(ours.tensors.get(name), value) for name, value in expected.tensors.items()]
     found = [0.0]
-    for name in ("energy", "energies", "forces", "virial"):
-        a, b = getattr(ours, name), getattr(expected, name)
+    for a, b in both:
         if a is not None and b is not None:
             difference = np.abs(np.asarray(a) - np.asarray(b)).max()
             found.append(float(difference) / _scale(np.asarray(b)))

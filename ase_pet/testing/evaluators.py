@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ase_pet.derivatives import evaluate, results
 from ase_pet.interfaces.ase_calculator import system_from_atoms
 from ase_pet.neighbors import make_search
 from ase_pet.potentials.base import Potential
+from ase_pet.potentials.tensors import RANKS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,12 +28,14 @@ class Evaluation:
         energies: [n_atoms], eV, or ``None`` if the model has none.
         forces: [n_atoms, 3], eV/Å.
         virial: [3, 3], eV, dE/dε, or ``None`` if the model or the structure has none.
+        tensors: What else there is: dipole [3], e·Å; polarizability [3, 3], e²Å²/eV.
     """
 
     energy: float
     energies: np.ndarray | None
     forces: np.ndarray
     virial: np.ndarray | None
+    tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 #: From structures to what a model says of each.
@@ -59,7 +62,7 @@ def potential_evaluator(potential: Potential) -> Evaluator:
 
     def ask(structures: Sequence[Atoms]) -> list[Evaluation]:
         graph = graph_of(structures, potential.cutoff)
-        return split(results(*evaluate(potential, graph), graph), structures)
+        return split(results(evaluate(potential, graph), graph), structures)
 
     return ask
 
@@ -87,9 +90,11 @@ def calculator_evaluator(calculator: Calculator) -> Evaluator:
             stress = voigt_6_to_full_3x3_stress(copied.get_stress())
             virial = stress * copied.get_volume()
         energies = copied.get_potential_energies() if "energies" in implemented else None
-        return Evaluation(
-            float(copied.get_potential_energy()), energies, copied.get_forces(), virial
-        )
+        energy, forces = float(copied.get_potential_energy()), copied.get_forces()
+        tensors = {}
+        if "dipole" in implemented and not atoms.pbc.any():
+            tensors["dipole"] = copied.get_dipole_moment()
+        return Evaluation(energy, energies, forces, virial, tensors)
 
     def ask(structures: Sequence[Atoms]) -> list[Evaluation]:
         if len(structures) > 1 and hasattr(calculator, "compute"):
@@ -104,7 +109,10 @@ def _of_results(atoms: Atoms, results: Mapping[str, Any]) -> Evaluation:
     virial = None
     if "stress" in results:
         virial = voigt_6_to_full_3x3_stress(results["stress"]) * atoms.get_volume()
-    return Evaluation(results["energy"], results.get("energies"), results["forces"], virial)
+    tensors = {name: results[name] for name in RANKS if name in results}
+    return Evaluation(
+        results["energy"], results.get("energies"), results["forces"], virial, tensors
+    )
 
 
 def split(batch: Results, structures: Sequence[Atoms]) -> list[Evaluation]:
@@ -119,6 +127,7 @@ def split(batch: Results, structures: Sequence[Atoms]) -> list[Evaluation]:
                 batch.energies[part].cpu().numpy(),
                 batch.forces[part].cpu().numpy(),
                 batch.virial[k].cpu().numpy(),
+                {name: value[k].cpu().numpy() for name, value in batch.tensors.items()},
             )
         )
     return found

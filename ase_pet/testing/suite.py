@@ -211,7 +211,7 @@ def check_gradients(
     system = system_from_atoms([atoms])
     edges = make_search()(system, potential.cutoff)
     graph = Graph.build(system, edges)
-    results = derivatives.results(*derivatives.evaluate(potential, graph), graph)
+    results = derivatives.results(derivatives.evaluate(potential, graph), graph)
     forces, virial = strain_oracle(potential, system, edges)
     deviation = largest(
         *(

@@ -71,7 +71,7 @@ class LossTerm(_Section):
         start_weight: Its share at the start, from which the weight grows geometrically with
             progress. Early gradients of energies are large and noisy beside those of forces,
             and a network can get stuck at the mean energy unless they start small.
-        scale: The error that counts as one unit: eV/atom, eV/Å or eV/Å³.
+        scale: The error that counts as one unit: eV/atom, eV/Å, eV/Å³ and so on.
     """
 
     weight: float = Field(default=1.0, ge=0)
@@ -94,6 +94,8 @@ class LossConfig(_Section):
         energy: Error of the energy per atom.
         forces: Error of each force component.
         stress: Error of each stress component, of the frames that have a stress.
+        dipole: Error of each component, e·Å, of the frames that have one, if the model has.
+        polarizability: Error of each component, e²Å²/eV, likewise.
     """
 
     kind: Literal["huber", "mse"] = "huber"
@@ -101,6 +103,8 @@ class LossConfig(_Section):
     energy: LossTerm = LossTerm(scale=0.01)
     forces: LossTerm = LossTerm(scale=0.1)
     stress: LossTerm = LossTerm(scale=0.002)
+    dipole: LossTerm = LossTerm(scale=0.01)
+    polarizability: LossTerm = LossTerm(scale=0.005)
 
 
 class ScheduleConfig(_Section):

@@ -23,10 +23,15 @@ from ase_pet.errors import GeometryError
 from ase_pet.interfaces.ase_calculator import has_volume, system_from_atoms
 from ase_pet.neighbors import make_search
 from ase_pet.potentials.species import symbols
+from ase_pet.potentials.tensors import RANKS
 from ase_pet.training.config import DataConfig, SourceConfig
 
 #: Entry of ``info`` that says which file a frame is from, and its number in it.
 ORIGIN = "ase_pet_origin"
+#: What stands for a label that a frame does not have.
+_MISSING = {
+    name: torch.full([3] * rank, torch.nan, dtype=torch.float64) for name, rank in RANKS.items()
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +43,7 @@ class Sample:
         energy: eV.
         forces: [n_atoms, 3], eV/Å, float64.
         stress: [3, 3], eV/Å³, ASE's sign, or None.
+        tensors: Dipole [3], e·Å, and polarizability [3, 3], e²Å²/eV, as far as there are labels.
         volume: Å³; 1 where the cell has no volume.
         group: Name under which errors are also listed.
         most_neighbors: Largest number of neighbours of an atom.
@@ -47,6 +53,7 @@ class Sample:
     energy: float
     forces: Tensor
     stress: Tensor | None
+    tensors: dict[str, Tensor]
     volume: float
     group: str
     most_neighbors: int
@@ -61,6 +68,7 @@ class Batch:
         energy: [n_systems], eV.
         forces: [n_atoms, 3], eV/Å.
         stress: [n_systems, 3, 3], eV/Å³; zero where there is none.
+        tensors: [n_systems, 3] or [n_systems, 3, 3] by name; NaN where there is none.
         has_stress: [n_systems], bool.
         volumes: [n_systems], Å³.
         n_atoms: [n_systems], atoms of each structure.
@@ -70,6 +78,7 @@ class Batch:
     energy: Tensor
     forces: Tensor
     stress: Tensor
+    tensors: dict[str, Tensor]
     has_stress: Tensor
     volumes: Tensor
     n_atoms: Tensor
@@ -148,9 +157,49 @@ def check_frame(atoms: ase.Atoms, name: str) -> None:
             f"{name} has no energy or no forces; label it with ASE's keys energy and forces"
         ) from None
     labels["stress"] = atoms.calc.results.get("stress", 0.0)
+    tensor_labels(atoms, name)
     for label, values in labels.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{name}: {label} not finite; correct the label or remove the frame")
+
+
+def tensor_labels(atoms: ase.Atoms, name: str) -> dict[str, Tensor]:
+    """Dipole [3], e·Å, and polarizability [3, 3], e²Å²/eV, of a frame, as far as it has them.
+
+    ASE's calculators know a dipole; a polarizability is an entry of ``info`` with 9 numbers.
+
+    Args:
+        atoms: A labelled frame.
+        name: What messages call it.
+
+    Raises:
+        ValueError: If a label has the wrong number of entries, is not finite or not symmetric, or
+            if the frame is periodic, where a dipole depends on the choice of the cell.
+    """
+    found = {
+        "dipole": atoms.calc.results.get("dipole"),
+        "polarizability": atoms.info.get("polarizability"),
+    }
+    labels = {}
+    for label, given in found.items():
+        if given is None:
+            continue
+        values, shape = np.asarray(given, float), [3] * RANKS[label]
+        if values.size != np.prod(shape) or not np.isfinite(values).all():
+            raise ValueError(
+                f"{name}: {label}: expected {np.prod(shape)} finite numbers, got {given}; correct "
+                "the label or remove it"
+            )
+        values = values.reshape(shape)
+        if not np.allclose(values, values.T, atol=1e-3 * np.abs(values).max()):
+            raise ValueError(f"{name}: {label}: not a symmetric matrix; correct the label")
+        if atoms.pbc.any():
+            raise ValueError(
+                f"{name}: {label}: not defined for a periodic structure; remove the label, or set "
+                "pbc to F if this is a molecule in a box"
+            )
+        labels[label] = torch.tensor(values)
+    return labels
 
 
 def select(frames: Iterable[ase.Atoms], where: dict[str, Any]) -> list[ase.Atoms]:
@@ -274,12 +323,28 @@ def make_samples(frames: Iterable[ase.Atoms], cutoff: float) -> list[Sample]:
                 energy=float(atoms.get_potential_energy()),
                 forces=torch.tensor(atoms.get_forces(), dtype=torch.float64),
                 stress=torch.tensor(atoms.get_stress(voigt=False)) if has_stress else None,
+                tensors=tensor_labels(atoms, name_of(atoms, k)),
                 volume=float(atoms.get_volume()) if has_volume(atoms) else 1.0,
                 group=str(atoms.info.get("group", "all")),
                 most_neighbors=int(torch.bincount(graph.centers, minlength=1).max()),
             )
         )
     return samples
+
+
+def require_labels(samples: Sequence[Sample], tensors: Iterable[str]) -> None:
+    """Check that there is something to learn each tensor from.
+
+    Raises:
+        ValueError: If no frame is labelled with one of them.
+    """
+    for name in tensors:
+        if not any(name in sample.tensors for sample in samples):
+            where = "ASE's key dipole" if name == "dipole" else f"an entry {name} of info"
+            raise ValueError(
+                f"data: model.{name} is on, but no training frame has a {name}; label frames with "
+                f"{where} or switch it off"
+            )
 
 
 def group_batches(
@@ -344,6 +409,10 @@ def collate(samples: Sequence[Sample], device: torch.device | str = "cpu") -> Ba
         energy=torch.tensor([s.energy for s in samples], dtype=torch.float64, device=device),
         forces=torch.cat([s.forces for s in samples]).to(device),
         stress=torch.stack(stresses).to(device),
+        tensors={
+            name: torch.stack([s.tensors.get(name, missing) for s in samples]).to(device)
+            for name, missing in _MISSING.items()
+        },
         has_stress=torch.tensor([s.stress is not None for s in samples], device=device),
         volumes=torch.tensor([s.volume for s in samples], dtype=torch.float64, device=device),
         n_atoms=n_atoms.to(device),

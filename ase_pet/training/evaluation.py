@@ -20,10 +20,10 @@ from ase_pet.formats import Model, load
 from ase_pet.formats.files import write_atomically
 from ase_pet.interfaces.ase_calculator import evaluate_together, has_volume, system_from_atoms
 from ase_pet.training.config import SourceConfig
-from ase_pet.training.dataset import check_frame, name_of, read_frames, select
+from ase_pet.training.dataset import check_frame, name_of, read_frames, select, tensor_labels
 from ase_pet.training.loss import ErrorSums
 from ase_pet.training.report import Report
-from ase_pet.units import EV_IN_MEV, EV_PER_A3_IN_GPA
+from ase_pet.units import COULOMB_EV_A, EV_IN_MEV, EV_PER_A3_IN_GPA
 
 #: Structures that are evaluated together.
 _CHUNK = 16
@@ -34,7 +34,8 @@ class Parity:
     """References and predictions, flattened.
 
     Attributes:
-        reference: Energy per atom (eV), force components (eV/Å), stress components (eV/Å³).
+        reference: Energy per atom (eV), components of forces (eV/Å), stress (eV/Å³), dipole (e·Å)
+            and polarizability (e²Å²/eV), as far as there are any.
         predicted: The same, of the model.
     """
 
@@ -72,7 +73,7 @@ def evaluate(
     Returns:
         For ``"bare"`` and the symmetry, for ``"all"`` and each group, mean absolute and
         root-mean-square errors: ``energy_mae`` (eV/atom), ``forces_rmse`` (eV/Å), ``stress_mae``
-        (eV/Å³) and so on.
+        (eV/Å³), ``dipole_mae`` (e·Å), ``polarizability_mae`` (e²Å²/eV) and so on.
 
     Raises:
         ValueError: If there are no labelled frames, or one is not sound; names it.
@@ -159,6 +160,9 @@ def _predictions(
             if "stress" in atoms.calc.results and has_volume(atoms):
                 stress = torch.tensor(atoms.get_stress(voigt=False), dtype=torch.float64)
                 quantities["stress"] = (stress, out.virial[k].cpu() / atoms.get_volume())
+            labels = tensor_labels(atoms, names[k])
+            for name in out.tensors.keys() & labels.keys():
+                quantities[name] = (labels[name], out.tensors[name][k].cpu())
             yield atoms, quantities
 
 
@@ -175,6 +179,8 @@ def plot_parity(parities: dict[str, Parity], path: Path) -> None:
         "energy": ("energy", "eV/atom", 1.0, EV_IN_MEV, "meV/atom"),
         "forces": ("force component", "eV/Å", 1.0, EV_IN_MEV, "meV/Å"),
         "stress": ("stress component", "GPa", EV_PER_A3_IN_GPA, 1.0, "GPa"),
+        "dipole": ("dipole component", "e·Å", 1.0, 1000.0, "me·Å"),
+        "polarizability": ("polarizability component", "Å³", COULOMB_EV_A, 1.0, "Å³"),
     }
     names = [n for n in axes_of if any(n in parity.reference for parity in parities.values())]
     figure = Figure(figsize=(4 * len(names), 4 * len(parities)), layout="constrained")

@@ -29,6 +29,7 @@ from ase_pet.training.dataset import (
     fit_composition,
     group_batches,
     make_samples,
+    require_labels,
     split_frames,
 )
 from ase_pet.training.loss import ErrorSums, compute_loss, predict
@@ -86,9 +87,10 @@ class Trainer:
             remove_leftovers(config.output / name)
         self.split = split_frames(config.data, _seed(config.seed, _SPLIT))
         self.fingerprint = run_fingerprint(config, self.split)
-        cutoff = config.hypers.cutoff
-        self.train_samples = make_samples(self.split.train, cutoff)
-        self.validation_samples = make_samples(self.split.validation, cutoff)
+        hypers = config.hypers
+        self.train_samples = make_samples(self.split.train, hypers.cutoff)
+        self.validation_samples = make_samples(self.split.validation, hypers.cutoff)
+        require_labels(self.train_samples, hypers.tensors)
         self.potential = self._initial_potential().to(self.device)
         self.optimizer = make_optimizer(self.potential, config.optimizer)
         self.schedule = Schedule(config.schedule)

@@ -22,27 +22,27 @@ class Prediction:
         energy: [n_systems], eV.
         forces: [n_atoms, 3], eV/Å.
         stress: [n_systems, 3, 3], eV/Å³.
+        tensors: Whatever else the model predicts, [n_systems, ...] by name.
     """
 
     energy: Tensor
     forces: Tensor
     stress: Tensor
+    tensors: dict[str, Tensor]
 
 
 def predict(potential: Potential, batch: Batch, *, create_graph: bool = False) -> Prediction:
     """Evaluate a batch; with ``create_graph`` the result can be differentiated by the weights."""
-    graph = batch.graph
-    energies, gradients = derivatives.evaluate(potential, graph, create_graph=create_graph)
-    forces, virials = derivatives.forces_and_virials(gradients, graph)
-    energy = energies.new_zeros(graph.n_systems).index_add(0, graph.system_index, energies)
-    virial = virials.new_zeros(graph.n_systems, 3, 3).index_add(0, graph.system_index, virials)
-    return Prediction(energy, forces, virial / batch.volumes[:, None, None])
+    evaluation = derivatives.evaluate(potential, batch.graph, create_graph=create_graph)
+    out = derivatives.results(evaluation, batch.graph)
+    stress = out.virial / batch.volumes[:, None, None]
+    return Prediction(out.energy, out.forces, stress, out.tensors)
 
 
 def compute_loss(
     prediction: Prediction, batch: Batch, config: LossConfig, progress: float = 1.0
 ) -> Tensor:
-    """Weighted sum of the mean losses of energy per atom, forces and stress; a scalar."""
+    """Weighted sum of the mean losses of energy per atom, forces and so on; a scalar."""
 
     def term(error: Tensor, settings: LossTerm) -> Tensor:
         error = error / settings.scale
@@ -57,7 +57,20 @@ def compute_loss(
     if config.stress.weight and bool(batch.has_stress.any()):
         error = (prediction.stress - batch.stress)[batch.has_stress]
         loss = loss + term(error, config.stress)
+    for name, error in tensor_errors(prediction, batch).items():
+        loss = loss + term(error, getattr(config, name))
     return loss
+
+
+def tensor_errors(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    """Errors [n_labelled, ...] of the tensors that are predicted and have labels in the batch."""
+    errors = {}
+    for name, predicted in prediction.tensors.items():
+        labels = batch.tensors[name]
+        labelled = ~torch.isnan(labels).flatten(1).any(1)
+        if bool(labelled.any()):
+            errors[name] = (predicted - labels)[labelled]
+    return errors
 
 
 class ErrorSums:
@@ -76,14 +89,16 @@ class ErrorSums:
         )
 
     def add_batch(self, prediction: Prediction, batch: Batch) -> None:
-        """Add the errors of energy per atom, force components and stress components."""
+        """Add the errors of energy per atom and of the components of all else."""
         self.add("energy", (prediction.energy - batch.energy) / batch.n_atoms)
         self.add("forces", prediction.forces - batch.forces)
         if bool(batch.has_stress.any()):
             self.add("stress", (prediction.stress - batch.stress)[batch.has_stress])
+        for name, error in tensor_errors(prediction, batch).items():
+            self.add(name, error)
 
     def summary(self) -> dict[str, float]:
-        """Return ``<quantity>_mae`` and ``<quantity>_rmse``: eV/atom, eV/Å, eV/Å³."""
+        """Return ``<quantity>_mae`` and ``<quantity>_rmse``: eV/atom, eV/Å, eV/Å³ and so on."""
         result = {}
         for quantity, (n, absolute, square) in self._sums.items():
             result[f"{quantity}_mae"] = absolute / n

@@ -13,13 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ase_pet.formats.files import write_atomically
-from ase_pet.units import EV_IN_MEV, EV_PER_A3_IN_GPA
+from ase_pet.units import COULOMB_EV_A, EV_IN_MEV, EV_PER_A3_IN_GPA
 
 #: Quantity -> (column title with unit, factor from internal units).
 _COLUMNS = {
     "energy": ("energy meV/atom", EV_IN_MEV),
     "forces": ("forces meV/Å", EV_IN_MEV),
     "stress": ("stress GPa", EV_PER_A3_IN_GPA),
+    "dipole": ("dipole me·Å", 1000.0),
+    "polarizability": ("polarizability Å³", COULOMB_EV_A),
 }
 
 

@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from ase_pet.data import Graph
 from ase_pet.potentials.base import Potential
+from ase_pet.potentials.tensors import predict, tensors_of, turn
 
 #: Å; how much farther a neighbour must be to be chosen e times less often.
 _REACH = 0.3
@@ -65,11 +66,15 @@ class Rotated:
         self.cutoff = potential.cutoff
         self.n_layers = potential.n_layers
 
+        self.tensors = tensors_of(potential)
+
+    def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies [n_atoms], eV, and tensors of the atoms, turned back."""
+        return _predict_turned(self.potential, graph, self.rotations.to(graph.vectors.dtype))
+
     def __call__(self, graph: Graph) -> Tensor:
         """Return energies [n_atoms], eV."""
-        rotations = self.rotations[graph.centers].to(graph.vectors.dtype)
-        vectors = torch.einsum("exy,ey->ex", rotations, graph.vectors)
-        return self.potential(graph.with_vectors(vectors))
+        return self.predict(graph)[0]
 
 
 class Framed:
@@ -99,6 +104,7 @@ class Framed:
         self.fallback, self.signs = fallback, signs
         self.cutoff = potential.cutoff
         self.n_layers = potential.n_layers
+        self.tensors = tensors_of(potential)
 
     def frames(self, vectors: Tensor) -> Tensor:
         """Coordinate systems [n_atoms, 3, 3] for edge vectors [n_edges, 3], Å."""
@@ -110,11 +116,22 @@ class Framed:
         n = normalize(torch.linalg.cross(u, b), dim=1)
         return self.signs * torch.stack([u, n, torch.linalg.cross(u, n)], 1)
 
+    def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies [n_atoms], eV, and tensors of the atoms, turned back."""
+        return _predict_turned(self.potential, graph, self.frames(graph.vectors))
+
     def __call__(self, graph: Graph) -> Tensor:
         """Return energies [n_atoms], eV."""
-        frames = self.frames(graph.vectors)[graph.centers]
-        vectors = torch.einsum("exy,ey->ex", frames, graph.vectors)
-        return self.potential(graph.with_vectors(vectors))
+        return self.predict(graph)[0]
+
+
+def _predict_turned(
+    potential: Potential, graph: Graph, rotations: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Evaluate each atom's environment in its orientation [n_atoms, 3, 3], and turn back."""
+    vectors = torch.einsum("exy,ey->ex", rotations[graph.centers], graph.vectors)
+    energies, tensors = predict(potential, graph.with_vectors(vectors))
+    return energies, turn(tensors, rotations.transpose(1, 2))
 
 
 def draw_frames(

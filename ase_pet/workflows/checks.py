@@ -14,7 +14,7 @@ from ase_pet.engine import Engine
 from ase_pet.formats import Model
 from ase_pet.formats.self_test import deviations, structure_of
 from ase_pet.interfaces.ase_calculator import PETCalculator, has_volume
-from ase_pet.testing.contracts import check_forces, check_virial, transformed
+from ase_pet.testing.contracts import check_forces, check_virial, transformed, turned
 from ase_pet.testing.evaluators import calculator_evaluator
 from ase_pet.testing.tolerances import FLOAT64
 
@@ -30,16 +30,18 @@ class Deviations:
         energy: Of the energy (eV); ``None`` where it is not compared.
         forces: Of a component (eV/Å).
         virial: Of a component (eV), which is stress times volume; ``None`` without a volume.
+        tensors: Of a component of dipole (e·Å) and polarizability (e²Å²/eV); ``None`` without any.
     """
 
     energy: float | None
     forces: float
     virial: float | None
+    tensors: float | None = None
 
     def within(self, tolerance: float) -> bool:
         """Whether all are at most ``tolerance``; NaN never is."""
-        given = (x for x in (self.energy, self.forces, self.virial) if x is not None)
-        return all(x <= tolerance for x in given)
+        given = (self.energy, self.forces, self.virial, self.tensors)
+        return all(x <= tolerance for x in given if x is not None)
 
 
 def rotation_errors(
@@ -74,10 +76,15 @@ def rotation_errors(
     if first.virial is not None:
         expected = [turn @ first.virial @ turn.T for turn in turns]
         virial = _largest([other.virial for other in others], expected)
+    tensors = [
+        _largest([other.tensors[name] for other in others], [turned(value, R) for R in turns])
+        for name, value in first.tensors.items()
+    ]
     return Deviations(
         _largest([other.energy for other in others], [first.energy] * n_rotations),
         _largest([other.forces for other in others], [first.forces @ turn.T for turn in turns]),
         virial,
+        max(tensors, default=None),
     )
 
 
@@ -120,6 +127,7 @@ def replay_self_test(model: Model, device: str = "auto") -> dict[str, Deviations
             far["energy"] / _size(then["energy"]),
             far["forces"] / _size(then["forces"]),
             far["stress"] * volume / _size(then["stress"] * volume) if "stress" in far else None,
+            max((far[k] / _size(then[k]) for k in model.tensors if k in far), default=None),
         )
     return found
 

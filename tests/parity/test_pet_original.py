@@ -56,7 +56,7 @@ def graph_of(atoms: Atoms, cutoff: float) -> Graph:
 
 
 def evaluate(potential: torch.nn.Module, graph: Graph) -> Results:
-    return derivatives.results(*derivatives.evaluate(potential, graph), graph)
+    return derivatives.results(derivatives.evaluate(potential, graph), graph)
 
 
 def structures(name: str) -> list[tuple[Atoms, float, float, np.ndarray, np.ndarray | None]]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ase_pet.data import Graph
-from ase_pet.derivatives import evaluate, forces_and_virials, gradient, results
+from ase_pet.derivatives import Evaluated, evaluate, forces_and_virials, gradient, results
 from ase_pet.ecse import Symmetrized
 from ase_pet.interfaces.ase_calculator import system_from_atoms
 from ase_pet.neighbors import make_search
@@ -15,7 +15,7 @@ from ase_pet.potentials.zbl import ZBL
 from ase_pet.testing.evaluators import graph_of
 from ase_pet.testing.structures import structures
 from ase_pet.testing.suite import strain_oracle
-from tests.tiny import SPECIES, Pairwise, tiny_pet
+from tests.tiny import SPECIES, TENSORS, Pairwise, tiny_pet, tiny_tensornet
 
 STRUCTURES = structures(SPECIES)
 COMPOSITION = Composition({1: -13.5, 6: -1030.25, 8: -2041.125})
@@ -27,7 +27,7 @@ def test_one_leaf_gives_what_positions_and_strain_give(name: str) -> None:
     edges = make_search()(system, 2.6)
     graph = Graph.build(system, edges)
     pet = tiny_pet(2)
-    found = results(*evaluate(pet, graph), graph)
+    found = results(evaluate(pet, graph), graph)
     forces, virial = strain_oracle(pet, system, edges)
     torch.testing.assert_close(found.forces, forces, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.virial[0], virial, rtol=0, atol=1e-12)
@@ -47,12 +47,12 @@ def test_results_are_sorted_into_structures() -> None:
     names = ["molecule", "atom", "triclinic"]
     graph = graph_of([STRUCTURES[name] for name in names], 2.6)
     total = Total(tiny_pet(), COMPOSITION, ZBL())
-    batch = results(*evaluate(total, graph), graph)
+    batch = results(evaluate(total, graph), graph)
     torch.testing.assert_close(batch.energy.sum(), batch.energies.sum())
     torch.testing.assert_close(batch.virial.sum(0), batch.virials.sum(0))
     for k, name in enumerate(names):
         single_graph = graph_of([STRUCTURES[name]], 2.6)
-        single = results(*evaluate(total, single_graph), single_graph)
+        single = results(evaluate(total, single_graph), single_graph)
         torch.testing.assert_close(batch.energy[k], single.energy[0], rtol=1e-13, atol=0)
         torch.testing.assert_close(batch.virial[k], single.virial[0], rtol=1e-12, atol=1e-12)
         mine = graph.system_index == k
@@ -61,7 +61,7 @@ def test_results_are_sorted_into_structures() -> None:
 
 def test_what_does_not_depend_on_the_vectors_has_no_gradient() -> None:
     graph = graph_of([STRUCTURES["molecule"]], 2.6)
-    energies, g = evaluate(COMPOSITION, graph)
+    energies, g, _ = evaluate(COMPOSITION, graph)
     assert float(energies.sum()) < -1000
     assert float(g.abs().max()) == 0.0
     leaf = graph.vectors.clone().requires_grad_(True)
@@ -69,13 +69,25 @@ def test_what_does_not_depend_on_the_vectors_has_no_gradient() -> None:
     assert torch.equal(gradient(unrelated, leaf), torch.zeros_like(leaf))
 
 
-@pytest.mark.parametrize("potential", [tiny_pet(2), Symmetrized(tiny_pet()), Pairwise()])
+def everything(found: Evaluated) -> list[torch.Tensor]:
+    return [found.energies, found.gradients, *found.tensors.values()]
+
+
+@pytest.mark.parametrize(
+    "potential",
+    [
+        tiny_pet(2, **TENSORS),
+        Symmetrized(tiny_pet(**TENSORS)),
+        tiny_tensornet(**TENSORS),
+        Pairwise(),
+    ],
+)
 def test_results_hold_no_autograd_graph_and_leave_none_behind(potential) -> None:
     graph = graph_of([STRUCTURES["molecule"]], 2.6)
     with torch.no_grad():
         inside = evaluate(potential, graph)
     outside = evaluate(potential, graph)
-    for a, b in zip(inside, outside, strict=True):
+    for a, b in zip(everything(inside), everything(outside), strict=True):
         assert not a.requires_grad
         torch.testing.assert_close(a, b, rtol=1e-14, atol=1e-14)
     assert not graph.vectors.requires_grad
@@ -96,7 +108,7 @@ def test_training_can_differentiate_forces_and_virials(symmetrized: bool) -> Non
     graph = graph_of([STRUCTURES["bent"]], 2.6)
 
     def loss() -> torch.Tensor:
-        energies, g = evaluate(potential, graph, create_graph=True)
+        energies, g, _ = evaluate(potential, graph, create_graph=True)
         forces, virials = forces_and_virials(g, graph)
         return energies.sum() ** 2 + forces.square().sum() + virials.sum(0).square().sum()
 
@@ -117,18 +129,22 @@ def test_training_can_differentiate_forces_and_virials(symmetrized: bool) -> Non
 @pytest.mark.parametrize("ensemble", ["local", "global"])
 def test_chunks_give_what_one_piece_gives(ensemble: str) -> None:
     graph = graph_of([STRUCTURES[name] for name in ("wire", "line", "atom")], 2.6)
-    symmetrized = Symmetrized(tiny_pet(2), ensemble=ensemble, memory_budget=1)
+    symmetrized = Symmetrized(tiny_pet(2, **TENSORS), ensemble=ensemble, memory_budget=1)
     chunked = evaluate(symmetrized, graph)
     whole = evaluate(symmetrized, graph, create_graph=True)
     torch.testing.assert_close(chunked[0], whole[0].detach(), rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(chunked[1], whole[1].detach(), rtol=1e-11, atol=1e-11)
+    assert chunked.tensors.keys() == TENSORS.keys()
+    for name, value in chunked.tensors.items():
+        assert float(value.abs().max()) > 1e-2
+        torch.testing.assert_close(value, whole.tensors[name].detach(), rtol=1e-12, atol=1e-13)
 
 
 def test_a_network_in_single_precision_gets_geometry_in_double() -> None:
     graph = graph_of([STRUCTURES["triclinic"]], 2.6)
     for make in (lambda pet: pet, Symmetrized, Total):
-        energies, g = evaluate(make(tiny_pet().float()), graph)
-        exact_energies, exact = evaluate(make(tiny_pet()), graph)
+        energies, g, _ = evaluate(make(tiny_pet().float()), graph)
+        exact_energies, exact, _ = evaluate(make(tiny_pet()), graph)
         assert energies.dtype == g.dtype == torch.float64
         torch.testing.assert_close(energies, exact_energies, rtol=0, atol=1e-5)
         torch.testing.assert_close(g, exact, rtol=0, atol=1e-4)

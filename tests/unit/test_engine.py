@@ -204,7 +204,7 @@ def test_numbers_that_are_not_finite_are_never_passed_on(symmetry: str | None) -
     broken = total()
     with torch.no_grad():
         broken.backbone.embedding.weight.fill_(1e308)
-    with pytest.raises(GeometryError, match="energy or forces are not finite"):
+    with pytest.raises(GeometryError, match="results are not finite"):
         ask(Engine(broken, symmetry=symmetry), STRUCTURES["molecule"])
 
 

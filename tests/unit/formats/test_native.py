@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from ase_pet.errors import CheckpointError
 from ase_pet.formats import Model, load, native
 from ase_pet.formats.files import sha256_of
 from ase_pet.potentials.total import Total
-from tests.tiny import tiny_pet
+from tests.tiny import TENSORS, tiny_pet, tiny_tensornet
 
 
 def dimer() -> Graph:
@@ -54,6 +55,23 @@ def test_round_trip_is_exact(model: Model, tmp_path: Path) -> None:
     assert again.self_test["symmetrized"]["weights"] == "smooth"
     for part in ("structure", "bare"):
         torch.testing.assert_close(again.self_test[part], model.self_test[part], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("network", [tiny_pet, tiny_tensornet])
+def test_heads_for_tensors_and_files_from_before_them(network: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    name = "tensornet" if network is tiny_tensornet else "pet"
+    native.save(Model(Total(network(**TENSORS)), "float64", architecture=name), path)
+    again = load(path)
+    assert again.tensors == ("dipole", "polarizability")
+    bare = native.to_dict(Model(Total(network()), "float64", architecture=name))
+    for added in TENSORS:
+        del bare["hyperparameters"][added]
+    torch.save(bare, path)
+    with pytest.raises(CheckpointError, match=r"missing \['dipole', 'polarizability'\]"):
+        load(path)
+    torch.save({**bare, "format_version": 1}, path)
+    assert load(path).tensors == ()
 
 
 def test_without_baselines_and_self_test(model: Model, tmp_path: Path) -> None:
@@ -110,7 +128,7 @@ def test_entry_of_another_type_is_named(model: Model, tmp_path: Path, key: str) 
     [
         (["format"], "other", "not an ase_pet checkpoint"),
         (["format"], ..., "not an ase_pet checkpoint"),
-        (["format_version"], 2, r"newer ase_pet \(format_version 2.*upgrade"),
+        (["format_version"], 3, r"newer ase_pet \(format_version 3.*upgrade"),
         (["format_version"], "1", "format_version: expected 1 or more, got '1'"),
         (["format_version"], ..., "format_version: expected"),
         (["architecture"], "gpt", r"unknown architecture 'gpt'.*\['pet', 'tensornet'\]"),

@@ -34,6 +34,7 @@ from ase_pet.interfaces.ase_calculator import (
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.total import Total
+from tests.tiny import TENSORS, tiny_pet, tiny_tensornet
 
 NAMES = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
 
@@ -226,6 +227,52 @@ def test_properties_that_it_has_not_are_refused(calc: PETCalculator) -> None:
     for ask in (atoms.get_dipole_moment, atoms.get_magnetic_moments, atoms.get_charges):
         with pytest.raises(PropertyNotImplementedError):
             ask()
+
+
+@pytest.fixture(scope="module", params=[tiny_pet, tiny_tensornet])
+def with_tensors(request: pytest.FixtureRequest) -> PETCalculator:
+    total = Total(request.param(**TENSORS), Composition({1: -13.0, 6: -1000.0, 8: -2000.0}))
+    return PETCalculator(Model(total, "float64"), device="cpu")
+
+
+def test_a_dipole_and_a_polarizability_where_the_model_has_them(
+    with_tensors: PETCalculator,
+) -> None:
+    atoms = molecule("CH3OH")
+    atoms.calc = with_tensors
+    dipole, matrix = atoms.get_dipole_moment(), with_tensors.get_polarizability(atoms)
+    assert np.linalg.norm(dipole) > 1e-3
+    assert_allclose(matrix, matrix.T, rtol=0, atol=0)
+    (together,) = with_tensors.compute([atoms])
+    assert_allclose(together["dipole"], dipole, atol=1e-13)
+    assert_allclose(together["polarizability"], matrix, atol=1e-13)
+    assert set(with_tensors.results) <= set(all_properties)  # for SinglePointCalculator(**results)
+    matrix[:] = 0.0  # nobody else's
+    turn = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+    again = with_tensors.get_polarizability(atoms)
+    atoms.positions = atoms.positions @ turn.T + 3.0
+    assert_allclose(atoms.get_dipole_moment(), turn @ dipole, atol=1e-12)
+    assert_allclose(with_tensors.get_polarizability(), turn @ again @ turn.T, atol=1e-12)
+    restored = pickle.loads(pickle.dumps(with_tensors))
+    assert_allclose(restored.get_polarizability(atoms), with_tensors.get_polarizability())
+    assert "dipole" in restored.implemented_properties
+    assert PETCalculator.implemented_properties == NAMES
+
+
+def test_tensors_are_refused_where_they_mean_nothing(
+    with_tensors: PETCalculator, calc: PETCalculator
+) -> None:
+    boxed = molecule("CH3OH", vacuum=4.0)
+    boxed.pbc = True
+    boxed.calc = with_tensors
+    for ask in (boxed.get_dipole_moment, lambda: with_tensors.get_polarizability(boxed)):
+        with pytest.raises(PropertyNotImplementedError, match=r"periodic.*atoms.pbc = False"):
+            ask()
+    assert np.isfinite(boxed.get_potential_energy())
+    assert "dipole" not in with_tensors.results
+    assert "dipole" not in with_tensors.compute([boxed])[0]
+    with pytest.raises(PropertyNotImplementedError, match="does not predict it"):
+        calc.get_polarizability(gas())
 
 
 def test_constraints_are_left_to_ase(calc: PETCalculator) -> None:

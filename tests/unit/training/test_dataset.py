@@ -16,8 +16,10 @@ from ase_pet.training.dataset import (
     group_batches,
     make_samples,
     read_frames,
+    require_labels,
     select,
     split_frames,
+    tensor_labels,
 )
 
 
@@ -42,6 +44,44 @@ def test_plain_and_compressed_files_are_the_same(data_path, tmp_path):
     )
     energies = [[atoms.get_potential_energy() for atoms in f] for f in (plain, unpacked)]
     assert energies[0] == energies[1]
+
+
+def test_labels_of_tensors(tmp_path):
+    """A dipole is ASE's, a polarizability an entry of info; both survive extended XYZ."""
+    matrix = np.array([[1.0, 0.1, 0.2], [0.1, 2.0, 0.3], [0.2, 0.3, 3.0]])
+    full = labelled("CO", -1.0, positions=[(0, 0, 0), (0, 0, 1.2)])
+    full.calc.results["dipole"] = np.array([0.0, 0.0, 0.1])
+    full.info["polarizability"] = matrix
+    bare = labelled("CO", -1.0, positions=[(0, 0, 0), (0, 0, 1.3)])
+    write(tmp_path / "x.extxyz", [full, bare])
+    samples = make_samples(read_frames(source(tmp_path / "x.extxyz")), 3.0)
+    np.testing.assert_allclose(samples[0].tensors["dipole"], [0, 0, 0.1])
+    np.testing.assert_allclose(samples[0].tensors["polarizability"], matrix)
+    assert samples[1].tensors == {}
+    require_labels(samples, ["dipole", "polarizability"])
+    with pytest.raises(
+        ValueError, match=r"model\.dipole is on, but no training frame has a dipole"
+    ):
+        require_labels(samples[1:], ["dipole"])
+
+
+@pytest.mark.parametrize(
+    ("dipole", "matrix", "pbc", "message"),
+    [
+        ([0.0, np.nan, 0.1], None, False, "x: dipole: expected 3 finite numbers"),
+        (None, [1.0, 2.0, 3.0], False, "x: polarizability: expected 9 finite numbers"),
+        (None, np.arange(9.0), False, "x: polarizability: not a symmetric matrix"),
+        ([0.0, 0.0, 0.1], None, True, "x: dipole: not defined for a periodic structure"),
+    ],
+)
+def test_labels_of_tensors_that_are_wrong(dipole, matrix, pbc, message):
+    atoms = labelled("CO", -1.0, positions=[(0, 0, 0), (0, 0, 1.2)], cell=[9, 9, 9], pbc=pbc)
+    if dipole is not None:
+        atoms.calc.results["dipole"] = np.array(dipole)
+    if matrix is not None:
+        atoms.info["polarizability"] = np.array(matrix)
+    with pytest.raises(ValueError, match=message):
+        tensor_labels(atoms, "x")
 
 
 def test_where_selects_by_value_and_by_list(data_path):

@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_pet.training.config import LossConfig, LossTerm
 from ase_pet.training.dataset import collate, make_samples
@@ -11,10 +13,13 @@ def batch(frames):
     return collate(make_samples(frames[:3], 4.0))
 
 
-def shifted(batch, energy=0.0, forces=0.0, stress=0.0):
+def shifted(batch, energy=0.0, forces=0.0, stress=0.0, **tensors):
     """Labels plus constant errors: energy in eV/atom."""
     return Prediction(
-        batch.energy + energy * batch.n_atoms, batch.forces + forces, batch.stress + stress
+        batch.energy + energy * batch.n_atoms,
+        batch.forces + forces,
+        batch.stress + stress,
+        {name: batch.tensors[name] + error for name, error in tensors.items()},
     )
 
 
@@ -46,6 +51,25 @@ def test_frames_without_stress_do_not_count(batch):
     prediction = shifted(batch)
     prediction.stress[~batch.has_stress] = 1e6
     assert float(compute_loss(prediction, batch, LossConfig())) == 0.0
+
+
+def test_tensors_count_where_they_are_predicted_and_labelled(frames):
+    labelled = [atoms.copy() for atoms in frames[:3]]
+    for atoms, original in zip(labelled, frames, strict=False):
+        atoms.pbc = False
+        atoms.calc = SinglePointCalculator(atoms, **original.calc.results)
+    labelled[1].calc.results["dipole"] = np.array([0.1, -0.2, 0.3])
+    labelled[1].info["polarizability"] = np.diag([1.0, 2.0, 3.0])
+    batch = collate(make_samples(labelled, 4.0))
+    assert batch.tensors["dipole"].isnan().all(1).tolist() == [True, False, True]
+    config = LossConfig(kind="mse", dipole=LossTerm(weight=2.0, scale=0.5))
+    assert float(compute_loss(shifted(batch), batch, config)) == 0.0
+    wrong = shifted(batch, dipole=0.1, polarizability=0.0)
+    assert float(compute_loss(wrong, batch, config)) == pytest.approx(2 * 0.2**2)
+    sums = ErrorSums()
+    sums.add_batch(wrong, batch)
+    assert sums.summary()["dipole_mae"] == pytest.approx(0.1)
+    assert sums.summary()["polarizability_rmse"] == 0.0
 
 
 def test_error_sums_by_hand(batch):
