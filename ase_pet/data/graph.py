@@ -95,6 +95,7 @@ class Graph:
         vectors: [n_edges, 3], Å: ``r_j - r_i + S @ cell``.
         charge: [n_systems], float64, e, total charge of each structure; ``None`` if all are
             neutral.
+        spin: [n_systems], float64, spin multiplicity 2S + 1; ``None`` if all are 1.
 
     Raises:
         ValueError: If a shape or dtype is wrong.
@@ -108,6 +109,7 @@ class Graph:
     reverse: Tensor
     vectors: Tensor
     charge: Tensor | None = None
+    spin: Tensor | None = None
 
     def __post_init__(self) -> None:
         n, e = self.numbers.shape[0], self.centers.shape[0]
@@ -119,8 +121,9 @@ class Graph:
         expect("vectors", self.vectors, (e, 3), self.vectors.dtype)
         if not self.vectors.dtype.is_floating_point:
             raise ValueError(f"vectors: expected a floating dtype, got {self.vectors.dtype}")
-        if self.charge is not None:
-            expect("charge", self.charge, (self.n_systems,), torch.float64)
+        for name, value in (("charge", self.charge), ("spin", self.spin)):
+            if value is not None:
+                expect(name, value, (self.n_systems,), torch.float64)
 
     @property
     def n_atoms(self) -> int:
@@ -143,6 +146,8 @@ class Graph:
             edges.others,
             edges.reverse,
             edges.vectors(system),
+            system.charge,
+            system.spin,
         )
 
     @staticmethod

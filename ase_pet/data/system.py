@@ -46,6 +46,8 @@ class System:
         cell: [n_systems, 3, 3], Å, float64, rows are lattice vectors.
         pbc: [n_systems, 3], bool.
         system_index: [n_atoms], int64, sorted: which structure an atom belongs to.
+        charge: [n_systems], float64, e, total charge; ``None`` if all are neutral.
+        spin: [n_systems], float64, spin multiplicity 2S + 1; ``None`` if all are 1.
 
     Raises:
         ValueError: If a shape or dtype is wrong or ``system_index`` is unsorted or out of range.
@@ -58,6 +60,8 @@ class System:
     cell: Tensor
     pbc: Tensor
     system_index: Tensor
+    charge: Tensor | None = None
+    spin: Tensor | None = None
 
     def __post_init__(self) -> None:
         expect("positions", self.positions, (None, 3), torch.float64)
@@ -66,6 +70,9 @@ class System:
         expect("cell", self.cell, (None, 3, 3), torch.float64)
         expect("pbc", self.pbc, (self.cell.shape[0], 3), torch.bool)
         expect("system_index", self.system_index, (n,), torch.int64)
+        for name, value in (("charge", self.charge), ("spin", self.spin)):
+            if value is not None:
+                expect(name, value, (self.n_systems,), torch.float64)
         if n and (
             bool((self.system_index.diff() < 0).any())
             or int(self.system_index[0]) < 0
@@ -139,6 +146,8 @@ class System:
             self.cell.to(device),
             self.pbc.to(device),
             self.system_index.to(device),
+            None if self.charge is None else self.charge.to(device),
+            None if self.spin is None else self.spin.to(device),
         )
 
     @staticmethod
@@ -161,4 +170,20 @@ class System:
             torch.cat(
                 [s.system_index + start for s, start in zip(systems, starts[:-1], strict=True)]
             ),
+            _joined([s.charge for s in systems], systems, 0.0),
+            _joined([s.spin for s in systems], systems, 1.0),
         )
+
+
+def _joined(
+    values: Sequence[Tensor | None], systems: Sequence[System], default: float
+) -> Tensor | None:
+    """Numbers of all structures [n_systems], or ``None`` if no batch has any."""
+    if all(value is None for value in values):
+        return None
+    return torch.cat(
+        [
+            s.cell.new_full((s.n_systems,), default) if value is None else value
+            for value, s in zip(values, systems, strict=True)
+        ]
+    )

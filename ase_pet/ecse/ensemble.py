@@ -123,14 +123,17 @@ class Expansion:
         reverse = torch.where(inside, edge_start[partner] + in_node, here)
 
         numbers = torch.cat([graph.numbers[atoms], self.elements])
+        of_carriers = self.elements.new_full(self.elements.shape, graph.n_systems - 1)
         copied = Graph(
             numbers=numbers,
-            system_index=torch.zeros_like(numbers),
-            n_systems=1,
+            system_index=torch.cat([graph.system_index[atoms], of_carriers]),
+            n_systems=graph.n_systems,
             centers=node,
             others=other_nodes,
             reverse=reverse,
             vectors=graph.vectors[edges],
+            charge=graph.charge,
+            spin=graph.spin,
         )
         return Copies(copied, frames[copy[node]], edges, atoms)
 

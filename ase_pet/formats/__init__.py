@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import native
-from ase_pet.formats.importers import matgl, pet_original, torchmd_net
+from ase_pet.formats.importers import matgl, metatrain, pet_original, torchmd_net
 from ase_pet.formats.model import Model
 from ase_pet.formats.shipped import locate, shipped_models
 from ase_pet.formats.torch_file import read_plain
@@ -16,14 +16,15 @@ __all__ = ["Model", "load"]
 _SUPPORTED = (
     "an ase_pet checkpoint (one file), the folder of a model trained with the original PET "
     f"({pet_original.HYPERS}, {pet_original.SPECIES}, *_state_dict), the folder of a TensorNet "
-    f"potential of MatGL ({matgl.STATE}, {matgl.JSON}), or a TensorNet checkpoint of TorchMD-NET"
+    f"potential of MatGL ({matgl.STATE}, {matgl.JSON}), a TensorNet checkpoint of TorchMD-NET, or a PET "
+    "checkpoint of metatrain (.ckpt)"
 )
 
 
 def load(
     path: str | Path,
     *,
-    target: int | None = None,
+    target: int | str | None = None,
     length_unit: str | None = None,
     energy_unit: str | None = None,
 ) -> Model:
@@ -32,7 +33,8 @@ def load(
     Args:
         path: A file or folder, or the name of a model that comes with the package, such as
             ``"pet-si"``. The format is recognised by content, not by the file's name.
-        target: For a model trained on several targets at once: which one, from 0.
+        target: For a model trained on several targets at once: which one, from 0; for one of
+            metatrain its name.
         length_unit: Unit of the data that a TorchMD-NET checkpoint was trained on, Å if not given.
         energy_unit: Likewise, eV if not given.
 
@@ -51,12 +53,21 @@ def load(
             f"comes with the package ({names})"
         )
     is_folder = path.is_dir() or matgl.is_description(path)
-    content = None if is_folder else read_plain(path)
+    content = None if is_folder else read_plain(path, metatrain.RECORDS)
+    if metatrain.is_checkpoint(content):
+        _refuse_options(path, length_unit=length_unit, energy_unit=energy_unit)
+        if target is not None and not isinstance(target, str):
+            raise CheckpointError(
+                f"{path}: target: expected the name of an energy, such as 'energy', got {target!r}"
+            )
+        return metatrain.load(path, target)
     if torchmd_net.is_checkpoint(content):
         _refuse_options(path, target=target)
         return torchmd_net.load(path, length_unit=length_unit, energy_unit=energy_unit)
     _refuse_options(path, length_unit=length_unit, energy_unit=energy_unit)
     if pet_original.matches(path) and not native.is_native(content):
+        if isinstance(target, str):
+            raise CheckpointError(f"{path}: target: expected a number from 0, got {target!r}")
         return pet_original.load(path, target)
     _refuse_options(path, target=target)
     if matgl.is_part(content) or (is_folder and matgl.matches(path)):
@@ -72,7 +83,7 @@ def load(
 
 def _refuse_options(path: Path, **options: object) -> None:
     """Refuse what a format leaves no choice of."""
-    askers = "folders of the original PET", "checkpoints of TorchMD-NET"
+    askers = "models with several targets (the original PET, metatrain)", "those of TorchMD-NET"
     for name, value in options.items():
         if value is not None:
             asker = askers[0] if name == "target" else askers[1]

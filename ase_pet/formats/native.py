@@ -12,7 +12,8 @@ Version 1 is a dictionary saved with ``torch.save`` and read with ``weights_only
     units             {"length": "angstrom", "energy": "eV"}
     weights           state dictionary of the backbone
     composition       eV by atomic number, or None
-    zbl               {"inner": Å, "cutoff": Å} and what else differs from its defaults, or None
+    zbl               {"inner": Å, "cutoff": Å} and what else differs from its defaults,
+                      {"radii": Å by atomic number}, or None
     metadata          see ``METADATA``
     self_test         see ``ase_pet.formats.self_test``, or None
 """
@@ -34,12 +35,14 @@ from ase_pet.formats.model import Model
 from ase_pet.formats.self_test import check_self_test
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
-from ase_pet.potentials.pet import PET, PETHypers
+from ase_pet.potentials.pet import PET, ModernPET, ModernPETHypers, PETHypers
 from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
+from ase_pet.potentials.zbl_covalent import CovalentZBL
 
-_Network = TypeVar("_Network", bound=PET | TensorNet)
+_Backbone = PET | ModernPET | TensorNet
+_Network = TypeVar("_Network", bound=_Backbone)
 
 FORMAT = "ase_pet"
 FORMAT_VERSION = 2
@@ -60,8 +63,9 @@ METADATA = (
     "source",
 )
 #: Backbone and hyperparameters by the name in a file.
-ARCHITECTURES: dict[str, tuple[type[PET] | type[TensorNet], type]] = {
+ARCHITECTURES: dict[str, tuple[type[_Backbone], type]] = {
     "pet": (PET, PETHypers),
+    "pet-metatrain": (ModernPET, ModernPETHypers),
     "tensornet": (TensorNet, TensorNetHypers),
 }
 _KEYS: dict[str, type | tuple[type, ...]] = {
@@ -171,7 +175,7 @@ def from_dict(content: object, where: str = "checkpoint", sha256: str = "") -> M
     backbone = _backbone(content, where)
     try:
         composition = content["composition"] and Composition(content["composition"])
-        zbl = None if content["zbl"] is None else ZBL(**content["zbl"])
+        zbl = _repulsion(content["zbl"])
         missing = set(backbone.species) - set(composition.species if composition else ())
         if composition and missing:
             raise ValueError(f"no energy for atomic number(s) {sorted(missing)}")
@@ -249,7 +253,13 @@ def _check_plain(where: str, name: str, value: object) -> None:
         )
 
 
-def _backbone(content: Mapping[str, Any], where: str) -> PET | TensorNet:
+def _repulsion(options: Mapping[str, Any] | None) -> ZBL | CovalentZBL | None:
+    if options is None:
+        return None
+    return CovalentZBL(**options) if "radii" in options else ZBL(**options)
+
+
+def _backbone(content: Mapping[str, Any], where: str) -> _Backbone:
     """Build the network and fill in its weights."""
     network, hypers_class = ARCHITECTURES[content["architecture"]]
     hypers = check_hypers(hypers_class, _upgraded(content), where)

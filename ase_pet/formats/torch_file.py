@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 
 from ase_pet.errors import CheckpointError
 
+_BUILTIN = ("builtins.", "__builtin__.")
 _TENSOR_PARTS = {
     "collections.OrderedDict",
     "torch._utils._rebuild_parameter",
@@ -25,7 +26,17 @@ _TENSOR_PARTS = {
 }
 
 
-def read_plain(path: Path) -> object:
+class Record:
+    """What stands for an object of a foreign class: its state, and nothing that could run."""
+
+    def __init__(self) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+
+def read_plain(path: Path, records: Collection[str] = ()) -> object:
     """Read tensors and plain containers from a file of ``torch.save``.
 
     The pickle inside is first searched for anything that is not a tensor or a container, then
@@ -33,6 +44,8 @@ def read_plain(path: Path) -> object:
 
     Args:
         path: The file.
+        records: Names ``module.class`` of foreign classes whose objects are read as
+            :class:`Record`; builtin containers are read as they are.
 
     Returns:
         What was saved, on the CPU.
@@ -44,7 +57,7 @@ def read_plain(path: Path) -> object:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; check the path")
     try:
-        _refuse_code(path)
+        _refuse_code(path, records)
     except CheckpointError:
         raise
     except Exception as error:  # a flipped bit of an archive can raise almost anything
@@ -52,8 +65,10 @@ def read_plain(path: Path) -> object:
         raise CheckpointError(
             f"{path}: damaged or not readable ({told}); copy the file again"
         ) from error
+    inert: list[Any] = [(Record, name) for name in records if not name.startswith(_BUILTIN)]
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(inert):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(
@@ -62,7 +77,7 @@ def read_plain(path: Path) -> object:
         ) from error
 
 
-def _refuse_code(path: Path) -> None:
+def _refuse_code(path: Path, records: Collection[str]) -> None:
     """Check the archive and refuse every name in its pickle that is not part of a tensor."""
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: {_describe(path)}")
@@ -83,7 +98,7 @@ def _refuse_code(path: Path) -> None:
             raise CheckpointError(
                 f"{path}: a zip archive, but not one of torch.save (it holds {names[:4]})"
             )
-        refused = _refused(_names_in_pickle(BytesIO(archive.read(pickles[0]))))
+        refused = _refused(_names_in_pickle(BytesIO(archive.read(pickles[0]))), records)
     if refused:
         raise CheckpointError(f"{path}: refused, because loading it would run {refused}")
 
@@ -104,9 +119,9 @@ def _names_in_pickle(file: BinaryIO) -> Iterator[str]:
             strings.append(argument)
 
 
-def _refused(names: Iterable[str]) -> str:
+def _refused(names: Iterable[str], records: Collection[str] = ()) -> str:
     """The names that are not part of a tensor, for a message; empty if there are none."""
-    refused = sorted(set(names) - _TENSOR_PARTS)
+    refused = sorted(set(names) - _TENSOR_PARTS - set(records))
     more = f" and {len(refused) - 6} more" if len(refused) > 6 else ""
     return ", ".join(refused[:6]) + more
 

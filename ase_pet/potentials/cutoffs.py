@@ -3,6 +3,7 @@
 cosine     f(r) = (1 + cos π t)/2,  t = (r - R + δ)/δ in [0, 1]
 step       s(t) = t³ (10 - 15 t + 6 t²)
 bump       b(t) = 1/2 + tanh(1/(t + 1) + 1/(t - 1))/2,  t in (-1, 1), infinitely smooth
+cotangent  c(x) = 1/2 + tanh(cot π x)/2,  x in (0, 1), likewise
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import math
 import torch
 from torch import Tensor
 
+#: How close the cotangent gets to its poles; the switch is flat long before.
+_EDGE = 1e-6
 
-def cosine_cutoff(r: Tensor, cutoff: float, width: float) -> Tensor:
+
+def cosine_cutoff(r: Tensor, cutoff: float | Tensor, width: float) -> Tensor:
     r"""Fall from 1 to 0 along half a cosine within ``width`` below ``cutoff``.
 
     Args:
         r: Distances, any shape, Å.
-        cutoff: Å; zero at and beyond it.
+        cutoff: Å; zero at and beyond it; one, or one for each distance.
         width: Å, positive.
 
     Returns:
@@ -67,3 +71,30 @@ def bump_switch(x: Tensor, end: float | Tensor, width: float | Tensor) -> Tensor
     safe = torch.where(inside, t, torch.zeros_like(t))
     bump = 0.5 + 0.5 * torch.tanh(1.0 / (safe + 1.0) + 1.0 / (safe - 1.0))
     return torch.where(inside, bump, (t < 0.0).to(t.dtype))
+
+
+def cotangent_switch(r: Tensor, cutoff: float | Tensor, width: float) -> Tensor:
+    r"""Fall from 1 to 0 within ``width`` below ``cutoff``, infinitely smooth.
+
+    .. math:: c = \tfrac12 + \tfrac12\tanh(\cot\pi x), \quad x = (r - cutoff + width)/width
+
+    Args:
+        r: Distances, any shape, Å.
+        cutoff: Å; zero at and beyond it; broadcasts with ``r``.
+        width: Å, positive.
+
+    Returns:
+        Factors of the broadcast shape, dimensionless.
+
+    Source:
+        The cutoff function "Bump" of metatrain's PET.
+    """
+    x = ((r - cutoff) / width + 1.0).clamp(_EDGE, 1.0 - _EDGE)
+    return 0.5 + 0.5 * torch.tanh(1.0 / torch.tan(math.pi * x))
+
+
+def cotangent_slope(r: Tensor, cutoff: float | Tensor, width: float) -> Tensor:
+    """Derivative of :func:`cotangent_switch` by ``cutoff``, per Å; never negative."""
+    x = ((r - cutoff) / width + 1.0).clamp(_EDGE, 1.0 - _EDGE)
+    tanh = torch.tanh(1.0 / torch.tan(math.pi * x))
+    return 0.5 * (1.0 - tanh * tanh) * math.pi / (width * torch.sin(math.pi * x).square())

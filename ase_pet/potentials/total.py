@@ -10,6 +10,7 @@ from ase_pet.potentials.base import Backbone, Potential
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.tensors import predict, tensors_of
 from ase_pet.potentials.zbl import ZBL
+from ase_pet.potentials.zbl_covalent import CovalentZBL
 
 
 class Total(nn.Module):
@@ -30,7 +31,7 @@ class Total(nn.Module):
         self,
         backbone: Backbone,
         composition: Composition | None = None,
-        zbl: ZBL | None = None,
+        zbl: ZBL | CovalentZBL | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone

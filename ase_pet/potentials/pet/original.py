@@ -23,14 +23,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ase_pet.data import Graph, run_index
+from ase_pet.data import Graph
 from ase_pet.potentials.cutoffs import cosine_cutoff
+from ase_pet.potentials.pet.tokens import TINY, Rows, attend
 from ase_pet.potentials.species import SpeciesTable
 from ase_pet.potentials.tensors import RANKS, anisotropic, symmetric, zero_tensors
-
-#: Å² under the root of a distance, and what keeps averages finite without neighbours.
-_TINY = 1e-15
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PETHypers:
@@ -138,39 +135,6 @@ class PETHypers:
         return self.n_message_layers * max(self.n_attention_layers, self.n_targets)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Rows:
-    """Edges laid out in rows, one for each atom, padded to the longest.
-
-    Attributes:
-        slots: [n_edges], place of an edge in the flattened rows.
-        n_slots: Length of a row: the largest number of neighbours.
-        factors: [n_atoms, n_slots], cutoff factors, 0 where padded.
-    """
-
-    slots: Tensor
-    n_slots: int
-    factors: Tensor
-
-    @staticmethod
-    def build(graph: Graph, factors: Tensor) -> _Rows:
-        counts = torch.bincount(graph.centers, minlength=graph.n_atoms)
-        n_slots = int(counts.max()) if graph.n_atoms else 0
-        slots = graph.centers * n_slots + run_index(counts)
-        padded = factors.new_zeros(graph.n_atoms * n_slots).index_put((slots,), factors)
-        return _Rows(slots, n_slots, padded.view(graph.n_atoms, n_slots))
-
-    def pad(self, edge_values: Tensor) -> Tensor:
-        """[n_edges, d] -> [n_atoms, n_slots, d]."""
-        n_atoms, d = self.factors.shape[0], edge_values.shape[1]
-        flat = edge_values.new_zeros(n_atoms * self.n_slots, d)
-        return flat.index_put((self.slots,), edge_values).view(n_atoms, self.n_slots, d)
-
-    def unpad(self, rows: Tensor) -> Tensor:
-        """[n_atoms, n_slots, d] -> [n_edges, d]."""
-        return rows.reshape(-1, rows.shape[2])[self.slots]
-
-
 class _Block(nn.Module):
     """One transformer block: attention scaled by cutoff factors, and an MLP."""
 
@@ -191,11 +155,7 @@ class _Block(nn.Module):
 
     def attend(self, x: Tensor, bias: Tensor) -> Tensor:
         """[n_atoms, n_tokens, d], [n_atoms, 1, 1, n_tokens] -> [n_atoms, n_tokens, d]."""
-        n, t, d = x.shape
-        q, k, v = self.qkv(x).view(n, t, 3, self.n_heads, d // self.n_heads).permute(2, 0, 3, 1, 4)
-        scores = (q * (d // self.n_heads) ** -0.5) @ k.transpose(-1, -2)
-        alpha = (scores + bias).softmax(-1)
-        out: Tensor = self.out((alpha @ v).transpose(1, 2).reshape(n, t, d))
+        out: Tensor = self.out(attend(self.qkv(x), bias, self.n_heads))
         return out
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
@@ -256,7 +216,7 @@ class _MessageLayer(nn.Module):
         geometry: Tensor,
         species: Tensor,
         others: Tensor,
-        rows: _Rows,
+        rows: Rows,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Advance one layer.
 
@@ -274,14 +234,9 @@ class _MessageLayer(nn.Module):
         if self.neighbor_species is not None:
             parts.append(self.neighbor_species(species)[others])
         tokens = rows.pad(self.compress(torch.cat([*parts, messages], 1)))
-        factors = rows.factors
         if self.central_species is not None:
             tokens = torch.cat([self.central_species(species)[:, None], tokens], 1)
-            factors = torch.cat([factors.new_ones(len(factors), 1), factors], 1)
-        # f e^s = e^(s + ln f): a factor becomes a bias of the softmax; padding gets a very low one.
-        present = factors > 0
-        low = torch.full_like(factors, torch.finfo(factors.dtype).min / 4)
-        bias = torch.where(present, torch.where(present, factors, 1.0).log(), low)[:, None, None, :]
+        bias = rows.bias(central=self.central_species is not None)
         for block in self.blocks:
             tokens = block(tokens, bias)
         tokens = self.final_norm(tokens)
@@ -306,7 +261,7 @@ class _MessageLayer(nn.Module):
     def _pool(values: Tensor, factors: Tensor, *, average: bool) -> Tensor:
         """Sum or mean of [n_atoms, n_slots, d] weighted by the factors -> [n_atoms, d]."""
         pooled = torch.einsum("nsd,ns->nd", values, factors)
-        return pooled / (factors.sum(1, keepdim=True) + _TINY) if average else pooled
+        return pooled / (factors.sum(1, keepdim=True) + TINY) if average else pooled
 
 
 class PET(nn.Module):
@@ -389,14 +344,14 @@ class PET(nn.Module):
         """Energies and tensors as the heads give them."""
         species = self.species_table(graph.numbers)
         vectors = graph.vectors.to(self.dtype)
-        r = torch.sqrt((vectors * vectors).sum(1, keepdim=True) + _TINY)
+        r = torch.sqrt((vectors * vectors).sum(1, keepdim=True) + TINY)
         geometry = {
             "vector_and_length": lambda: torch.cat([vectors, r], 1),
             "vector": lambda: vectors,
             "length": lambda: r,
         }[self.hypers.coordinates]()
         factors = cosine_cutoff(r[:, 0], self.cutoff, self.hypers.cutoff_width)
-        rows = _Rows.build(graph, factors)
+        rows = Rows.build(graph, factors)
         messages = self.embedding(species)[graph.others]
         energies = vectors.new_zeros(graph.n_atoms)
         tensors = zero_tensors(self.tensors, energies)

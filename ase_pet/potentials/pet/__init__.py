@@ -1,0 +1,7 @@
+"""Point Edge Transformers: of the 2023 paper (:class:`PET`) and as metatrain trains them."""
+
+from ase_pet.potentials.pet.modern import ModernPET
+from ase_pet.potentials.pet.modern_hypers import ModernPETHypers
+from ase_pet.potentials.pet.original import PET, PETHypers
+
+__all__ = ["PET", "ModernPET", "ModernPETHypers", "PETHypers"]

@@ -1,0 +1,233 @@
+r"""Point Edge Transformer as metatrain trains it (PET-MAD and its relatives).
+
+The tokens of atom i are one for each neighbour j, made of the edge vector, the species and the
+message m_ij, and a central one. After each layer the tokens x of an edge and its reverse meet,
+
+.. math::
+    m_{ij} \leftarrow m_{ij} + x_{ij} + \mathrm{MLP}(\mathrm{norm}[x_{ij}, x_{ji}])
+    \quad\text{or}\quad m_{ij} \leftarrow \tfrac12 (m_{ij} + x_{ji}),
+
+and the energy is read from nodes and from edges, which fade with the cutoff factor f,
+
+.. math:: E_i = s\,\Big(\varepsilon(h_i) + \sum_j f_{ij}\, \varepsilon'(m_{ij})\Big).
+
+Distances and cutoffs are computed in the dtype of the vectors, which is float64.
+
+Source:
+    https://github.com/metatensor/metatrain; Mazitov et al., arXiv:2503.14118 (PET-MAD).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ase_pet.data import Graph
+from ase_pet.potentials.cutoffs import cosine_cutoff, cotangent_switch
+from ase_pet.potentials.pet.adaptive import adaptive_cutoffs
+from ase_pet.potentials.pet.modern_hypers import DIRECT, ModernPETHypers
+from ase_pet.potentials.pet.modern_layers import (
+    Combination,
+    Conditioning,
+    MessageLayer,
+    Readout,
+)
+from ase_pet.potentials.pet.tokens import TINY, Rows, keep_edges
+from ase_pet.potentials.species import SpeciesTable
+
+
+class ModernPET(nn.Module):
+    """A PET backbone: a :class:`~ase_pet.potentials.base.Potential`.
+
+    Args:
+        hypers: Hyperparameters.
+        species: Atomic numbers that the model knows, in any order.
+
+    Attributes:
+        cutoff: Å, the largest.
+        n_layers: Receptive field in hops.
+        species: Atomic numbers, sorted.
+        symmetry: None: whatever invariance there is was learnt.
+        tensors: None of those that :mod:`ase_pet.potentials.tensors` knows.
+        takes_charge: Whether the total charge of a structure matters.
+        takes_spin: Whether its spin multiplicity does.
+
+    Raises:
+        ValueError: If ``species`` is empty or holds a number twice.
+    """
+
+    symmetry: str | None = None
+    tensors: tuple[str, ...] = ()
+
+    def __init__(self, hypers: ModernPETHypers, species: Sequence[int]) -> None:
+        super().__init__()
+        self.hypers = hypers
+        self.species_table = SpeciesTable(species)
+        self.species = self.species_table.species
+        self.cutoff = hypers.cutoff
+        self.n_layers = hypers.receptive_field
+        self.takes_charge = self.takes_spin = hypers.conditioning
+        n_species, d, n = len(self.species), hypers.d_model, hypers.d_node
+        depth, n_readouts = hypers.n_message_layers, hypers.n_readouts
+        self.edge_species = nn.Embedding(n_species, d)
+        self.node_species = nn.ModuleList(nn.Embedding(n_species, n) for _ in range(n_readouts))
+        self.layers = nn.ModuleList(
+            MessageLayer(hypers, n_species, first=k == 0) for k in range(depth)
+        )
+        forward = hypers.messages == "feedforward"
+        self.combinations = nn.ModuleList(Combination(d) for _ in range(depth if forward else 0))
+        self.conditioning = (
+            Conditioning(n, hypers.max_charge, hypers.max_spin) if hypers.conditioning else None
+        )
+
+        def readouts(n_values: int) -> nn.ModuleList:
+            return nn.ModuleList(Readout(hypers, n_values) for _ in range(n_readouts))
+
+        self.energies = readouts(1)
+        self.direct = nn.ModuleDict({name: readouts(DIRECT[name]) for name in hypers.direct})
+        self.scales = nn.Module()
+        for name in hypers.direct:
+            self.scales.register_buffer(name, torch.ones(n_species))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type in which the network computes."""
+        return self.edge_species.weight.dtype
+
+    def memory(self, n_atoms: int, n_neighbors: int) -> int:
+        """Estimate the bytes of one evaluation with its gradient: what autograd keeps.
+
+        Args:
+            n_atoms: Atoms of the graph.
+            n_neighbors: The largest number of neighbours of an atom.
+        """
+        h = self.hypers
+        n_tokens = n_neighbors + 1
+        kept = 16 * h.d_model + 4 * h.d_feedforward + 4 * h.n_heads * n_tokens
+        block_values = (n_tokens * kept + 16 * h.d_node) * h.n_attention_layers
+        layer_values = block_values + n_tokens * (16 * h.d_model + 4 * h.head_width)
+        return n_atoms * layer_values * h.n_message_layers * self.edge_species.weight.element_size()
+
+    def cutoffs(self, graph: Graph) -> Tensor:
+        """Cutoff of each atom [n_atoms], Å, in the dtype of the vectors."""
+        h = self.hypers
+        if h.n_neighbors == 0.0:
+            return graph.vectors.new_full((graph.n_atoms,), h.cutoff)
+        return adaptive_cutoffs(
+            _distances(graph),
+            graph.centers,
+            graph.n_atoms,
+            cutoff=h.cutoff,
+            width=h.adaptive_width,
+            n_neighbors=h.n_neighbors,
+            method=h.adaptive_method,
+        )
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Return energies [n_atoms], eV, in the network's dtype.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among ``species``.
+            ValueError: If a charge or multiplicity is beyond the model's table.
+        """
+        species = self.species_table(graph.numbers)
+        graph, rows = self._layout(graph)
+        energies: Tensor = graph.vectors.new_zeros(graph.n_atoms, dtype=self.dtype)
+        features = self._features(graph, rows, species)
+        for read, (nodes, edges) in zip(self.energies, features, strict=True):
+            energies = energies + read(nodes, edges, rows)[:, 0]
+        return self.hypers.energy_scale * energies
+
+    def predict_direct(self, graph: Graph) -> dict[str, Tensor]:
+        """What heads say without being derivatives of the energy; it does not conserve energy.
+
+        Returns:
+            Those that the model has, in the network's dtype: "forces" [n_atoms, 3], eV/Å, whose sum
+            is not zero, and "stress" [n_atoms, 3, 3], eV, to be summed, made symmetric and divided
+            by the volume.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among ``species``.
+            ValueError: If a charge or multiplicity is beyond the model's table.
+        """
+        species = self.species_table(graph.numbers)
+        graph, rows = self._layout(graph)
+        found: dict[str, Tensor] = {}
+        for k, (nodes, edges) in enumerate(self._features(graph, rows, species)):
+            for name, reads in self.direct.items():
+                value = reads[k](nodes, edges, rows)  # type: ignore[index]
+                found[name] = found[name] + value if name in found else value
+        shapes = {"forces": (-1, 3), "stress": (-1, 3, 3)}
+        return {
+            name: (value * getattr(self.scales, name)[species][:, None]).view(shapes[name])
+            for name, value in found.items()
+        }
+
+    def _layout(self, graph: Graph) -> tuple[Graph, Rows]:
+        """The edges within the cutoffs, and their padded layout."""
+        h, d = self.hypers, _distances(graph)
+        pair: float | Tensor = h.cutoff
+        kept = d < h.cutoff
+        if h.n_neighbors > 0.0:
+            own = self.cutoffs(graph)
+            pair = 0.5 * (own[graph.centers] + own[graph.others])
+            kept = d <= pair
+        switch = cotangent_switch if h.cutoff_function == "Bump" else cosine_cutoff
+        factors = switch(d, pair, h.cutoff_width).to(self.dtype)
+        if not bool(kept.all()):
+            graph, factors = keep_edges(graph, kept), factors[kept]
+        return graph, Rows.build(graph, factors)
+
+    def _features(
+        self, graph: Graph, rows: Rows, species: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Nodes [n_atoms, n] and edges [n_edges, d], layer by layer that is read."""
+        vectors = graph.vectors.to(self.dtype)
+        lengths = torch.sqrt((vectors * vectors).sum(1, keepdim=True) + TINY)
+        geometry, neighbors = torch.cat([vectors, lengths], 1), species[graph.others]
+        condition = self._condition(graph)
+        messages = self.edge_species(neighbors)
+        residual = self.hypers.messages == "residual"
+        nodes = self.node_species[0](species)
+        for k, layer in enumerate(self.layers):
+            if residual and k:
+                nodes = self.node_species[k](species)
+            nodes, tokens = layer(nodes, messages, geometry, neighbors, rows)
+            if condition is not None:
+                nodes = nodes + condition[graph.system_index]
+            if residual:
+                yield nodes, tokens
+                messages = 0.5 * (messages + tokens[graph.reverse])
+            else:
+                messages = messages + self.combinations[k](tokens, graph.reverse)
+        if not residual:
+            yield nodes, messages
+
+    def _condition(self, graph: Graph) -> Tensor | None:
+        """What charge and multiplicity of each structure add to its nodes, [n_systems, n]."""
+        if self.conditioning is None:
+            return None
+        h, zeros = self.hypers, graph.vectors.new_zeros(graph.n_systems)
+        charge = zeros if graph.charge is None else graph.charge
+        spin = zeros + 1.0 if graph.spin is None else graph.spin
+        _require_whole("charge", charge, -h.max_charge, h.max_charge)
+        _require_whole("spin", spin, 1, h.max_spin)
+        found: Tensor = self.conditioning(charge, spin)
+        return found
+
+
+def _distances(graph: Graph) -> Tensor:
+    """Lengths of the edges [n_edges], Å."""
+    return torch.linalg.vector_norm(graph.vectors, dim=1) + TINY
+
+
+def _require_whole(name: str, values: Tensor, least: int, most: int) -> None:
+    """Check numbers [n_systems] that choose rows of a table."""
+    bad = (values != values.round()) | (values < least) | (values > most)
+    if bool(bad.any()):
+        raise ValueError(
+            f"{name}: the model was trained for whole numbers from {least} to {most}, got "
+            f"{float(values[bad][0]):g}"
+        )

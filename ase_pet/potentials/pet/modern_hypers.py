@@ -1,0 +1,140 @@
+"""Hyperparameters of the PET that metatrain trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ase_pet.potentials.pet.adaptive import FIRST, SPACING
+
+#: Direct predictions and their number of components.
+DIRECT = {"forces": 3, "stress": 9}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModernPETHypers:
+    """Hyperparameters of a :class:`~ase_pet.potentials.pet.ModernPET`.
+
+    Attributes:
+        cutoff: Å; with ``n_neighbors``, the largest that an atom may have.
+        cutoff_width: Å, the range below the cutoff in which a neighbour fades.
+        cutoff_function: How it fades.
+        n_neighbors: Number of neighbours to which the cutoff of each atom adapts; 0: the cutoff is
+            the same for all.
+        adaptive_width: Å, the range in which a neighbour ceases to be counted.
+        adaptive_method: How the cutoffs are found, see :mod:`ase_pet.potentials.pet.adaptive`.
+        d_model: Width of edge tokens.
+        d_node: Width of central tokens.
+        n_heads: Attention heads; divides ``d_model``.
+        d_feedforward: Width inside the perceptron of edge tokens.
+        n_message_layers: Message-passing layers.
+        n_attention_layers: Transformer blocks in each of them.
+        head_width: Width of the heads.
+        normalization: Kind of the norms in transformer blocks. RMSNorm adds the resolution of the
+            dtype that the network computes in to the mean square, as the original does: a network
+            trained in single precision changes a little (1e-6 eV an atom) in double precision.
+        activation: Of the perceptrons in transformer blocks; elsewhere it is SiLU.
+        transformer: Norm before (PreLN) or after (PostLN) each part of a block.
+        messages: ``"feedforward"``: one stream of nodes and edges through all layers, read at the
+            end. ``"residual"``: each layer begins with fresh nodes, and is read.
+        temperature: Divides the scores of attention.
+        conditioning: Whether the total charge and the spin multiplicity matter.
+        max_charge: Largest total charge of either sign, e.
+        max_spin: Largest multiplicity, 2S + 1.
+        energy_scale: Multiplies all energies, eV.
+        direct_forces: Has heads that predict forces directly.
+        direct_stress: Has heads that predict a stress directly.
+
+    Raises:
+        ValueError: If a value is out of its range or none of those named.
+    """
+
+    cutoff: float = 4.5
+    cutoff_width: float = 0.5
+    cutoff_function: Literal["Bump", "Cosine"] = "Bump"
+    n_neighbors: float = 0.0
+    adaptive_width: float = 1.0
+    adaptive_method: Literal["solver", "grid"] = "solver"
+    d_model: int = 128
+    d_node: int = 256
+    n_heads: int = 8
+    d_feedforward: int = 256
+    n_message_layers: int = 2
+    n_attention_layers: int = 2
+    head_width: int = 128
+    normalization: Literal["RMSNorm", "LayerNorm"] = "RMSNorm"
+    activation: Literal["SwiGLU", "SiLU"] = "SwiGLU"
+    transformer: Literal["PreLN", "PostLN"] = "PreLN"
+    messages: Literal["feedforward", "residual"] = "feedforward"
+    temperature: float = 1.0
+    conditioning: bool = False
+    max_charge: int = 10
+    max_spin: int = 10
+    energy_scale: float = 1.0
+    direct_forces: bool = False
+    direct_stress: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = ("d_model", "d_node", "n_heads", "d_feedforward", "n_message_layers")
+        for name in (*sizes, "n_attention_layers", "head_width", "max_spin"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("n_neighbors", "max_charge"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        for name in ("cutoff", "adaptive_width", "temperature"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if not 0.0 < self.cutoff_width <= self.cutoff:
+            raise ValueError(
+                f"cutoff_width: expected more than 0 and at most cutoff={self.cutoff}, "
+                f"got {self.cutoff_width}"
+            )
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"n_heads: expected a divisor of d_model={self.d_model}, got {self.n_heads}"
+            )
+        if self.n_neighbors > 0.0 and self.adaptive_method == "grid":
+            least = FIRST + SPACING * self.adaptive_width
+            if self.cutoff <= least:
+                raise ValueError(
+                    f"cutoff: expected more than {least} for adaptive_method='grid', got "
+                    f"{self.cutoff}"
+                )
+        choices = {
+            "cutoff_function": ("Bump", "Cosine"),
+            "adaptive_method": ("solver", "grid"),
+            "normalization": ("RMSNorm", "LayerNorm"),
+            "activation": ("SwiGLU", "SiLU"),
+            "transformer": ("PreLN", "PostLN"),
+            "messages": ("feedforward", "residual"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of modules with weights, at least."""
+        return self.n_message_layers * self.n_attention_layers
+
+    @property
+    def n_readouts(self) -> int:
+        """How many layers are read."""
+        return self.n_message_layers if self.messages == "residual" else 1
+
+    @property
+    def receptive_field(self) -> int:
+        """Hops from an atom to the farthest that its energy depends on.
+
+        Feedforward messages are combined with those of the reverse edges once more before they
+        are read, and the cutoff of a pair depends on the neighbours of both of its atoms.
+        """
+        combined = 1 if self.messages == "feedforward" else 0
+        adaptive = 1 if self.n_neighbors > 0.0 else 0
+        return self.n_message_layers + combined + adaptive
+
+    @property
+    def direct(self) -> tuple[str, ...]:
+        """Names of the direct predictions."""
+        return tuple(name for name in DIRECT if getattr(self, f"direct_{name}"))

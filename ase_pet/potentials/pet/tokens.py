@@ -1,0 +1,106 @@
+r"""What all PETs share: edge tokens in padded rows, and attention that fades at the cutoff.
+
+.. math:: \alpha_{qj} = \frac{f_j\, e^{q\cdot k_j/(T\sqrt{d})}}{\sum_l f_l\, e^{q\cdot k_l/(T\sqrt{d})}}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ase_pet.data import Graph, run_index
+
+#: Å² under the root of a distance, and what keeps averages finite without neighbours.
+TINY = 1e-15
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Edges laid out in rows, one for each atom, padded to the longest.
+
+    Attributes:
+        slots: [n_edges], place of an edge in the flattened rows.
+        n_slots: Length of a row: the largest number of neighbours.
+        factors: [n_atoms, n_slots], cutoff factors, 0 where padded.
+    """
+
+    slots: Tensor
+    n_slots: int
+    factors: Tensor
+
+    @staticmethod
+    def build(graph: Graph, factors: Tensor) -> Rows:
+        """Lay out the edges of a graph with their cutoff factors [n_edges]."""
+        counts = torch.bincount(graph.centers, minlength=graph.n_atoms)
+        n_slots = int(counts.max()) if graph.n_atoms else 0
+        slots = graph.centers * n_slots + run_index(counts)
+        padded = factors.new_zeros(graph.n_atoms * n_slots).index_put((slots,), factors)
+        return Rows(slots, n_slots, padded.view(graph.n_atoms, n_slots))
+
+    def pad(self, edge_values: Tensor) -> Tensor:
+        """[n_edges, d] -> [n_atoms, n_slots, d]."""
+        n_atoms, d = self.factors.shape[0], edge_values.shape[1]
+        flat = edge_values.new_zeros(n_atoms * self.n_slots, d)
+        return flat.index_put((self.slots,), edge_values).view(n_atoms, self.n_slots, d)
+
+    def unpad(self, rows: Tensor) -> Tensor:
+        """[n_atoms, n_slots, d] -> [n_edges, d]."""
+        return rows.reshape(-1, rows.shape[2])[self.slots]
+
+    def bias(self, *, central: bool) -> Tensor:
+        """Logarithms of the factors, [n_atoms, 1, 1, n_tokens], to be added to scores.
+
+        f e^s = e^(s + ln f): a factor becomes a bias of the softmax. Padding gets a very low one.
+
+        Args:
+            central: Whether a central token, whose factor is 1, comes before those of the edges.
+        """
+        factors = self.factors
+        if central:
+            factors = torch.cat([factors.new_ones(len(factors), 1), factors], 1)
+        present = factors > 0
+        low = torch.full_like(factors, torch.finfo(factors.dtype).min / 4)
+        logarithms = torch.where(present, factors, 1.0).log()
+        return torch.where(present, logarithms, low)[:, None, None, :]
+
+
+def attend(qkv: Tensor, bias: Tensor, n_heads: int, temperature: float = 1.0) -> Tensor:
+    """Attention of every token of a row to all of its row.
+
+    Args:
+        qkv: Queries, keys and values side by side, [n_atoms, n_tokens, 3 d].
+        bias: [n_atoms, 1, 1, n_tokens], see :meth:`Rows.bias`.
+        n_heads: Divides d.
+        temperature: Divides the scores.
+
+    Returns:
+        [n_atoms, n_tokens, d].
+    """
+    n, t, width = qkv.shape
+    d_head = width // (3 * n_heads)
+    q, k, v = qkv.view(n, t, 3, n_heads, d_head).permute(2, 0, 3, 1, 4)
+    scores = (q * (d_head**-0.5 / temperature)) @ k.transpose(-1, -2)
+    alpha = (scores + bias).softmax(-1)
+    return (alpha @ v).transpose(1, 2).reshape(n, t, n_heads * d_head)
+
+
+def keep_edges(graph: Graph, kept: Tensor) -> Graph:
+    """The same atoms with some of their edges.
+
+    Args:
+        graph: Edges sorted by centre.
+        kept: [n_edges], bool. An edge whose reverse is not kept points to itself.
+    """
+    chosen = kept.nonzero().flatten()
+    place = torch.empty_like(graph.reverse)
+    place[chosen] = torch.arange(len(chosen), device=chosen.device)
+    here, back = place[chosen], graph.reverse[chosen]
+    return replace(
+        graph,
+        centers=graph.centers[chosen],
+        others=graph.others[chosen],
+        reverse=torch.where(kept[back], place[back], here),
+        vectors=graph.vectors[chosen],
+    )
