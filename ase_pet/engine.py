@@ -16,7 +16,7 @@ from ase_pet.ecse.settings import settings
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
-from ase_pet.potentials.base import takes_charge
+from ase_pet.potentials.base import Backbone, takes_charge, takes_spin
 from ase_pet.potentials.species import symbols
 from ase_pet.potentials.total import Total
 
@@ -80,11 +80,13 @@ class Engine:
         memory_budget: Bytes for the rotated copies that are evaluated together.
         invariant_atoms: Whether training made the energies of atoms, not only their sum, nearly
             invariant (one random rotation an atom); ``"auto"`` needs to know.
-        charge: Total charge of each structure, e; only for models that were trained with one.
+        charge: Total charge of each structure that has none of its own, e; only for models that
+            were trained with one.
+        spin: Likewise its spin multiplicity, 2S + 1.
 
     Raises:
-        ValueError: If an option has a value that is not named here, or a charge is given to a
-            model without it.
+        ValueError: If an option has a value that is not named here, or a charge or spin is given
+            to a model without it.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Engine:
         memory_budget: int = 2_000_000_000,
         invariant_atoms: bool = True,
         charge: float = 0.0,
+        spin: float = 1.0,
     ) -> None:
         if symmetry is not None and symmetry not in SYMMETRIES:
             raise ValueError(
@@ -111,14 +114,8 @@ class Engine:
         if not 0.0 <= skin < float("inf"):
             raise ValueError(f"skin: expected a finite length in Å, at least 0, got {skin}")
         settings(weights)  # checked where no copies need them, too
-        if not math.isfinite(charge):
-            raise ValueError(f"charge: expected a finite number, got {charge}")
-        if charge and not takes_charge(potential.backbone):
-            raise ValueError(
-                f"charge: the model was trained without a total charge, got charge={charge:g}; "
-                "leave it at 0 or load a model that takes one"
-            )
-        self.charge = float(charge)
+        _check_state(potential.backbone, charge, spin)
+        self.charge, self.spin = float(charge), float(spin)
         self.device = resolve_device(device)
         self.dtype = dtype
         self.symmetry = symmetry
@@ -179,12 +176,10 @@ class Engine:
                 "pbc: the model has an energy between all atoms, however distant, and is defined "
                 "for finite structures only; set pbc=False or load another model"
             )
-        system = system.to(self.device)
+        system = self._with_state(system.to(self.device))
         search = self.skinned if system.n_systems == 1 else self.search
         edges = search(system, self._reach(system))
         graph = Graph.build(system, edges)
-        if self.charge:
-            graph = replace(graph, charge=graph.vectors.new_full((graph.n_systems,), self.charge))
         close = graph.vectors.square().sum(1) < COINCIDENT**2
         if bool(close.any()):
             e = int(torch.nonzero(close)[0, 0])
@@ -198,6 +193,28 @@ class Engine:
                 f"{edges.shifts[e].tolist()}); remove one of them or correct the cell"
             )
         return graph
+
+    def _with_state(self, system: System) -> System:
+        """The same structures with charges and multiplicities, if these matter.
+
+        Raises:
+            ValueError: If the model was trained without them and a structure has one.
+        """
+        full = system.cell.new_full
+        shape, charge, spin = (system.n_systems,), system.charge, system.spin
+        if charge is None and self.charge:
+            charge = full(shape, self.charge)
+        if spin is None and self.spin != 1.0:
+            spin = full(shape, self.spin)
+        for q in [] if charge is None else charge.tolist():
+            _check_state(self.bare.backbone, q, 1.0)
+        for m in [] if spin is None else spin.tolist():
+            _check_state(self.bare.backbone, 0.0, m)
+        return replace(
+            system,
+            charge=charge if takes_charge(self.bare.backbone) else None,
+            spin=spin if takes_spin(self.bare.backbone) else None,
+        )
 
     def _reach(self, system: System) -> float:
         """Cutoff of the neighbour list, Å; if all atoms are neighbours, enough for this batch.
@@ -253,6 +270,24 @@ class Engine:
         return out
 
 
+def _check_state(backbone: Backbone, charge: float, spin: float) -> None:
+    """Check the charge and multiplicity of a structure; the backbone knows the range of its own."""
+    if not math.isfinite(charge):
+        raise ValueError(f"charge: expected a finite number, got {charge}")
+    if not (math.isfinite(spin) and spin >= 1.0):
+        raise ValueError(f"spin: expected a multiplicity 2S + 1 of 1 or more, got {spin}")
+    if charge and not takes_charge(backbone):
+        raise ValueError(
+            f"charge: the model was trained without a total charge, got charge={charge:g}; "
+            "leave it at 0 or load a model that takes one"
+        )
+    if spin != 1.0 and not takes_spin(backbone):
+        raise ValueError(
+            f"spin: the model was trained without a spin multiplicity, got spin={spin:g}; "
+            "leave it at 1 or load a model that takes one"
+        )
+
+
 def _batches(counts: Sequence[int], choices: Sequence[str | None]) -> list[list[int]]:
     """Group structures that share an ensemble, up to a number of atoms each."""
     batches: list[list[int]] = []
@@ -282,6 +317,8 @@ def _select(system: System, chosen: list[int]) -> System:
         system.cell[chosen],
         system.pbc[chosen],
         new[system.system_index[atoms]],
+        None if system.charge is None else system.charge[chosen],
+        None if system.spin is None else system.spin[chosen],
     )
 
 

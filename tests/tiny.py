@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ase_pet.data import Graph
-from ase_pet.potentials.pet import PET, PETHypers
+from ase_pet.potentials.pet import PET, ModernPET, ModernPETHypers, PETHypers
 from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
 
 SPECIES = (1, 6, 8)
@@ -27,6 +27,21 @@ def tiny_pet(n_layers: int = 1, *, seed: int = 0, cutoff: float = 2.6, **hypers:
             if parameter.dim() > 1:
                 parameter.mul_(1.7)
     return pet.eval().requires_grad_(False)
+
+
+def tiny_modern_pet(
+    n_layers: int = 1, *, seed: int = 0, cutoff: float = 2.6, **hypers: Any
+) -> ModernPET:
+    """A random PET of metatrain's kind in float64; weights large enough that all options matter."""
+    sizes = {"d_model": 8, "d_node": 12, "n_heads": 2, "d_feedforward": 8, "head_width": 8}
+    sizes |= {"n_attention_layers": 1, "n_message_layers": n_layers}
+    torch.manual_seed(seed)
+    network = ModernPET(ModernPETHypers(cutoff=cutoff, **{**sizes, **hypers}), SPECIES).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(1.7)
+    return network.eval().requires_grad_(False)
 
 
 def tiny_tensornet(

@@ -123,7 +123,7 @@ def convert_model(
     source: ModelPath,
     destination: Annotated[Path, typer.Argument(help="Checkpoint to write.")],
     target: Annotated[
-        int | None, typer.Option(help="Which target of a model with several, from 0.")
+        str | None, typer.Option(help="Which target of a model with several: number or name.")
     ] = None,
     length_unit: Annotated[
         str | None,
@@ -143,7 +143,8 @@ def convert_model(
     check_out(destination, name="DESTINATION")
     if destination.exists() and not force:
         raise ValueError(f"{destination}: exists; give another name or --force")
-    model = load(source, target=target, length_unit=length_unit, energy_unit=energy_unit)
+    chosen = int(target) if target is not None and target.isdecimal() else target
+    model = load(source, target=chosen, length_unit=length_unit, energy_unit=energy_unit)
     metadata = {**model.metadata, **dict(_parse_note(text) for text in note or [])}
     model = replace(model, metadata=metadata)
     self_test = model.self_test or record_self_test(model, _molecule(model))

@@ -16,8 +16,8 @@ __all__ = ["Model", "load"]
 _SUPPORTED = (
     "an ase_pet checkpoint (one file), the folder of a model trained with the original PET "
     f"({pet_original.HYPERS}, {pet_original.SPECIES}, *_state_dict), the folder of a TensorNet "
-    f"potential of MatGL ({matgl.STATE}, {matgl.JSON}), a TensorNet checkpoint of TorchMD-NET, or a PET "
-    "checkpoint of metatrain (.ckpt)"
+    f"potential of MatGL ({matgl.STATE}, {matgl.JSON}), a TensorNet checkpoint of TorchMD-NET, or "
+    "a PET checkpoint of metatrain"
 )
 
 

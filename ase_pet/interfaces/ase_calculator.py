@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ase_pet.errors import GeometryError, UnknownSpeciesError
 from ase_pet.formats import Model, load
 from ase_pet.potentials.species import symbols
 
+#: What a model may want to know of a structure beside its atoms, in ``atoms.info``.
+_STATE = ("charge", "spin")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -64,7 +67,9 @@ class PETCalculator(Calculator):
             ``"brute_force"``.
         skin: Å by which neighbour lists are larger than needed, to be reused between steps.
         memory_budget: Memory for copies evaluated together, as bytes or like ``"500MB"``.
-        charge: Total charge of the structure, e, for models that were trained with one.
+        charge: Total charge of the structure, e, for models that were trained with one;
+            ``atoms.info["charge"]`` goes before it.
+        spin: Likewise its spin multiplicity, 2S + 1; ``atoms.info["spin"]`` goes before it.
 
     Attributes:
         model: The checkpoint, bare, with its metadata.
@@ -91,6 +96,7 @@ class PETCalculator(Calculator):
         skin: float = 0.5,
         memory_budget: int | str = "2GB",
         charge: float = 0.0,
+        spin: float = 1.0,
     ) -> None:
         if not isinstance(model, str | Path | Model):
             raise TypeError(f"model: expected a path or a Model, got {type(model).__name__}")
@@ -109,6 +115,7 @@ class PETCalculator(Calculator):
             skin=skin,
             memory_budget=memory_budget,
             charge=charge,
+            spin=spin,
         )
 
     def set(self, **options: Any) -> dict[str, Any]:
@@ -172,6 +179,24 @@ class PETCalculator(Calculator):
                 f"{symbols(self.model.species)}. Remove these atoms or load a model that knows "
                 "them"
             )
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last evaluation; charge and spin in ``atoms.info`` count."""
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        if self.atoms is not None and any(
+            self._state(name, atoms) != self._state(name, self.atoms) for name in _STATE
+        ):
+            changes.append("info")
+        return changes
+
+    def _state(self, name: str, atoms: Atoms) -> float:
+        """Charge or spin of a structure: its own, or that of the options."""
+        value = atoms.info.get(name)
+        if value is None:
+            return float(self.parameters[name])
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise ValueError(f"atoms.info[{name!r}]: expected a number, got {value!r}")
+        return float(value)
 
     def calculate(
         self,
@@ -260,7 +285,12 @@ class PETCalculator(Calculator):
         for atoms in structures:
             _require_atoms(atoms)
             self.set_atoms(atoms)
-        results = self.engine(system_from_atoms(structures))
+        charge, spin = (
+            torch.tensor([self._state(name, atoms) for atoms in structures], dtype=torch.float64)
+            for name in _STATE
+        )
+        system = system_from_atoms(structures)
+        results = self.engine(replace(system, charge=charge, spin=spin))
         ends = np.cumsum([len(atoms) for atoms in structures])
         return [
             _ase_results(results, k, slice(end - len(atoms), end), atoms)

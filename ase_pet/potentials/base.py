@@ -65,3 +65,8 @@ class Backbone(Potential, Protocol):
 def takes_charge(backbone: Backbone) -> bool:
     """Whether ``graph.charge`` matters to a backbone: its attribute ``takes_charge``, if any."""
     return bool(getattr(backbone, "takes_charge", False))
+
+
+def takes_spin(backbone: Backbone) -> bool:
+    """Whether ``graph.spin`` matters to a backbone: its attribute ``takes_spin``, if any."""
+    return bool(getattr(backbone, "takes_spin", False))

@@ -80,13 +80,13 @@ class CovalentZBL(nn.Module):
         B = (2.0 * e1 - R * e2) / R**3
         C = -e0 + R * e1 / 2.0 - R * R * e2 / 12.0
         pair = factor * _screening(r, inverse, 0) / r + A / 3.0 * r**3 + B / 4.0 * r**4 + C
-        return r.new_zeros(graph.n_atoms).index_add(0, centers, 0.5 * pair)
+        energies: Tensor = r.new_zeros(graph.n_atoms).index_add(0, centers, 0.5 * pair)
+        return energies
 
 
 def _screening(r: Tensor, inverse: Tensor, order: int) -> Tensor:
     """Derivative of some order of the universal screening function at r, Å; all [n_pairs]."""
-    terms = [
-        a * (-b * inverse) ** order * torch.exp(-b * inverse * r)
-        for a, b in zip(_AMPLITUDES, _DECAYS, strict=True)
-    ]
-    return torch.stack(terms).sum(0)
+    found: Tensor = torch.zeros_like(r)
+    for a, b in zip(_AMPLITUDES, _DECAYS, strict=True):
+        found = found + a * (-b * inverse) ** order * torch.exp(-b * inverse * r)
+    return found

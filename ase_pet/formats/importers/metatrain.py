@@ -24,7 +24,7 @@ from ase_pet.formats.files import sha256_of
 from ase_pet.formats.importers.metatrain_versions import upgraded
 from ase_pet.formats.importers.metatrain_weights import (
     composition,
-    direct_scale,
+    direct_scales,
     network_weights,
     scales,
 )
@@ -79,8 +79,10 @@ _OTHER = {"num_neighbors_adaptive", "zbl", "long_range"}
 
 def is_checkpoint(content: object) -> bool:
     """Whether the content of a torch file is a checkpoint of metatrain, of any architecture."""
-    return isinstance(content, dict) and "architecture_name" in content and (
-        "model_ckpt_version" in content or "wrapped_model_checkpoint" in content
+    return (
+        isinstance(content, dict)
+        and "architecture_name" in content
+        and ("model_ckpt_version" in content or "wrapped_model_checkpoint" in content)
     )
 
 
@@ -130,16 +132,18 @@ def _model(
     chosen = _choose(targets, target, path)
     unit = _units(info.get("length_unit"), targets[chosen].get("unit"), path)
     direct = _direct(targets, chosen)
-    hypers = _hypers(options, direct, _energy_scale(weights, chosen, list(targets), path) * unit, path)
-    found = network_weights(
-        weights,
-        species,
-        {chosen: "energies", **{name: f"direct.{kind}" for kind, name in direct.items()}},
-        norm_first=hypers.transformer == "PreLN",
-        path=path,
+    names = list(targets)
+    hypers = _hypers(
+        options,
+        path,
+        energy_scale=_energy_scale(weights, chosen, names, path) * unit,
+        **{
+            f"{kind}_scales": direct_scales(weights, name, names, species, path)
+            for kind, name in direct.items()
+        },
     )
-    for kind, name in direct.items():
-        found[f"scales.{kind}"] = direct_scale(weights, name, list(targets), species, path)
+    readouts = {chosen: "energies", **{name: f"direct.{kind}" for kind, name in direct.items()}}
+    found = network_weights(weights, species, readouts, path)
     double = found["edge_species.weight"].dtype == torch.float64
     dtype = torch.float64 if double else torch.float32
     backbone = build(ModernPET, hypers, species, found, str(path), dtype)
@@ -200,9 +204,7 @@ def _units(length: object, energy: object, path: Path) -> float:
     units = {name.lower(): value for name, value in ENERGY_UNITS.items()}
     name = str(energy or "eV").lower()
     if name not in units:
-        raise CheckpointError(
-            f"{path}: unit: expected one of {list(ENERGY_UNITS)}, got {energy!r}"
-        )
+        raise CheckpointError(f"{path}: unit: expected one of {list(ENERGY_UNITS)}, got {energy!r}")
     return units[name]
 
 
@@ -231,9 +233,7 @@ def _energy_scale(
     return values[0]
 
 
-def _hypers(
-    options: Mapping[str, Any], direct: Mapping[str, str], scale: float, path: Path
-) -> ModernPETHypers:
+def _hypers(options: Mapping[str, Any], path: Path, **scales: Any) -> ModernPETHypers:
     """Translate the hyperparameters, refusing by name what is not supported."""
     if (options.get("long_range") or {}).get("enable"):
         raise CheckpointError(
@@ -257,11 +257,7 @@ def _hypers(
         values[ours] = value
     try:
         return ModernPETHypers(
-            **values,
-            n_neighbors=float(options["num_neighbors_adaptive"] or 0.0),
-            energy_scale=scale,
-            direct_forces="forces" in direct,
-            direct_stress="stress" in direct,
+            **values, **scales, n_neighbors=float(options["num_neighbors_adaptive"] or 0.0)
         )
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error

@@ -48,9 +48,7 @@ _TABLES = re.compile(
 )
 
 
-def upgraded(
-    checkpoint: Mapping[str, Any], path: Path
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def upgraded(checkpoint: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Hyperparameters and weights of a checkpoint as version 16 would have them.
 
     Args:
@@ -70,10 +68,10 @@ def upgraded(
     data = checkpoint.get("model_data")
     given = data.get("model_hypers") if isinstance(data, dict) else None
     last, best = (checkpoint.get(k) for k in ("model_state_dict", "best_model_state_dict"))
-    if not isinstance(given, dict) or not isinstance(last or best, dict):
-        raise CheckpointError(f"{path}: incomplete: no hyperparameters or no weights")
     large = version < 8 and isinstance(last, dict) and _LARGE in last
-    state = last if large or not isinstance(best, dict) or not best else best
+    state = last if large else best or last
+    if not isinstance(given, dict) or not isinstance(state, dict):
+        raise CheckpointError(f"{path}: incomplete: no hyperparameters or no weights")
     weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     hypers = _hypers(given, weights, version, large=large)
     # Conditioning is there twice since version 16, under its old name and with a prefix.

@@ -7,10 +7,8 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ase_pet.errors import CheckpointError
@@ -39,8 +37,6 @@ _RENAMED = (
 _TABLES = ("edge_species.weight", "neighbor_species.weight")
 #: Without influence on any energy, or read elsewhere.
 _OTHER = re.compile(r"additive_models\.|scaler\.|species_to_species_index$")
-#: Weights of a central perceptron that PostLN models have but never use.
-_POST = re.compile(_BLOCK + r"(norm_center_features|center_mlp)\.")
 _HEAD = re.compile(r"(node|edge)_(heads|last_layers)\.(.+?)\.(\d+)\.(.+)\.(weight|bias)")
 
 
@@ -48,8 +44,6 @@ def network_weights(
     weights: Mapping[str, Tensor],
     species: Sequence[int],
     readouts: Mapping[str, str],
-    *,
-    norm_first: bool,
     path: Path,
 ) -> dict[str, Tensor]:
     """Translate the network's weights; every one is used, known to be unused, or refused.
@@ -58,7 +52,6 @@ def network_weights(
         weights: Theirs, by the names of version 16.
         species: Atomic numbers, sorted.
         readouts: Our name of the heads of each target that is wanted.
-        norm_first: Whether it is a PreLN model.
         path: The file, for messages.
 
     Raises:
@@ -68,7 +61,7 @@ def network_weights(
     found: dict[str, Tensor] = {}
     unknown = []
     for name, value in weights.items():
-        if _OTHER.match(name) or (not norm_first and _POST.match(name)):
+        if _OTHER.match(name):
             continue
         if head := _HEAD.fullmatch(name):
             if head[3] in readouts:
@@ -180,24 +173,24 @@ def scales(
     return [product[k] for k in sorted(product)] or [1.0]
 
 
-def direct_scale(
+def direct_scales(
     weights: Mapping[str, Tensor],
     target: str,
     targets: Sequence[str],
     species: Sequence[int],
     path: Path,
-) -> Tensor:
-    """Scale of a direct prediction for each element, [n_species].
+) -> tuple[float, ...]:
+    """Scale of a direct prediction for each element.
 
     Raises:
         CheckpointError: If there are neither one nor as many as elements.
     """
-    values: list[Any] = scales(weights, target, targets, path)
+    values = scales(weights, target, targets, path)
     if len(values) == 1:
-        values = values * len(species)
+        return tuple(values * len(species))
     if len(values) != len(species):
         raise CheckpointError(
             f"{path}: {target}: expected a scale for each of {len(species)} elements, got "
             f"{len(values)}"
         )
-    return torch.tensor(values, dtype=torch.float64)[_rows(weights, species, path)]
+    return tuple(values[row] for row in _rows(weights, species, path))

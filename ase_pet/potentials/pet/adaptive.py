@@ -97,11 +97,15 @@ def _root(count: _Function, slope: _Function, d: Tensor, n_atoms: int, cutoff: f
 def _average(
     distances: Tensor, centers: Tensor, n_atoms: int, cutoff: float, width: float, wanted: float
 ) -> Tensor:
-    like = {"dtype": distances.dtype, "device": distances.device}
-    probes = torch.arange(FIRST, cutoff, SPACING * width, **like)
+    probes = torch.arange(FIRST, cutoff, SPACING * width, dtype=torch.float64).to(distances)
     counted = cotangent_switch(distances[:, None], probes, width)
     counts = distances.new_zeros(n_atoms, len(probes)).index_add(0, centers, counted)
-    excess = counts - wanted + wanted * torch.linspace(0.0, 1.0, len(probes), **like) ** 3
+    excess = (
+        counts
+        - wanted
+        + wanted * torch.linspace(0.0, 1.0, len(probes), dtype=torch.float64).to(distances) ** 3
+    )
     spread = torch.gradient(excess, dim=1)[0].abs().clamp_min(1e-12)
     weights = torch.softmax(-0.5 * (excess / spread).square(), 1)
-    return weights @ probes
+    found: Tensor = weights @ probes
+    return found

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ase_pet.data import Graph
+from ase_pet.potentials.constants import Constant
 from ase_pet.potentials.cutoffs import cosine_cutoff, cotangent_switch
 from ase_pet.potentials.pet.adaptive import adaptive_cutoffs
 from ase_pet.potentials.pet.modern_hypers import DIRECT, ModernPETHypers
@@ -87,9 +88,15 @@ class ModernPET(nn.Module):
 
         self.energies = readouts(1)
         self.direct = nn.ModuleDict({name: readouts(DIRECT[name]) for name in hypers.direct})
-        self.scales = nn.Module()
+        self.scales = nn.ModuleDict()
         for name in hypers.direct:
-            self.scales.register_buffer(name, torch.ones(n_species))
+            values = getattr(hypers, f"{name}_scales")
+            if len(values) != n_species:
+                raise ValueError(
+                    f"{name}_scales: expected one for each of {n_species} elements, got "
+                    f"{len(values)}"
+                )
+            self.scales[name] = Constant(values)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -161,7 +168,7 @@ class ModernPET(nn.Module):
                 found[name] = found[name] + value if name in found else value
         shapes = {"forces": (-1, 3), "stress": (-1, 3, 3)}
         return {
-            name: (value * getattr(self.scales, name)[species][:, None]).view(shapes[name])
+            name: (value * self.scales[name](self.dtype)[species][:, None]).view(shapes[name])
             for name, value in found.items()
         }
 
@@ -220,7 +227,8 @@ class ModernPET(nn.Module):
 
 def _distances(graph: Graph) -> Tensor:
     """Lengths of the edges [n_edges], Å."""
-    return torch.linalg.vector_norm(graph.vectors, dim=1) + TINY
+    lengths: Tensor = torch.linalg.vector_norm(graph.vectors, dim=1)
+    return lengths + TINY
 
 
 def _require_whole(name: str, values: Tensor, least: int, most: int) -> None:

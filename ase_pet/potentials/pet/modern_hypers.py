@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,8 +43,9 @@ class ModernPETHypers:
         max_charge: Largest total charge of either sign, e.
         max_spin: Largest multiplicity, 2S + 1.
         energy_scale: Multiplies all energies, eV.
-        direct_forces: Has heads that predict forces directly.
-        direct_stress: Has heads that predict a stress directly.
+        forces_scales: Multiplies direct forces, eV/Å, for each element in the order of atomic
+            numbers; empty: there are no heads for them.
+        stress_scales: Likewise for a direct stress, eV.
 
     Raises:
         ValueError: If a value is out of its range or none of those named.
@@ -71,8 +73,8 @@ class ModernPETHypers:
     max_charge: int = 10
     max_spin: int = 10
     energy_scale: float = 1.0
-    direct_forces: bool = False
-    direct_stress: bool = False
+    forces_scales: tuple[float, ...] = ()
+    stress_scales: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = ("d_model", "d_node", "n_heads", "d_feedforward", "n_message_layers")
@@ -101,6 +103,9 @@ class ModernPETHypers:
                     f"cutoff: expected more than {least} for adaptive_method='grid', got "
                     f"{self.cutoff}"
                 )
+        for name in ("forces_scales", "stress_scales"):
+            if not all(type(v) is float and math.isfinite(v) for v in getattr(self, name)):
+                raise ValueError(f"{name}: expected finite numbers, got {getattr(self, name)}")
         choices = {
             "cutoff_function": ("Bump", "Cosine"),
             "adaptive_method": ("solver", "grid"),
@@ -137,4 +142,4 @@ class ModernPETHypers:
     @property
     def direct(self) -> tuple[str, ...]:
         """Names of the direct predictions."""
-        return tuple(name for name in DIRECT if getattr(self, f"direct_{name}"))
+        return tuple(name for name in DIRECT if getattr(self, f"{name}_scales"))

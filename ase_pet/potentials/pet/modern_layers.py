@@ -10,9 +10,9 @@ from ase_pet.potentials.pet.tokens import Rows, attend
 
 
 class FeedForward(nn.Module):
-    """Perceptron of one hidden layer, gated or not.
+    r"""Perceptron of one hidden layer.
 
-    .. math:: W' (v\\,\\sigma(g)) \\text{ with } (v, g) = W x \\quad\\text{or}\\quad W' \\mathrm{SiLU}(W x)
+    .. math:: W'\,\mathrm{SiLU}(W x) \quad\text{or, gated,}\quad W' (v\,\sigma(g)), \; (v, g) = W x
 
     Args:
         width: Of input and output.
@@ -41,9 +41,9 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """One transformer block over the tokens of an atom: its own, and those of its edges.
 
-    The central token may be wider than the others: it is contracted before attention and expanded
-    after. In a PreLN block only then does it have a residual and a perceptron of its own;
-    otherwise it is what attention makes of it.
+    The central token may be wider than the others: it is contracted before and expanded after, and
+    has a residual and a perceptron of its own. If it is not, it is what the block makes of the
+    tokens, in a PreLN block what attention alone makes of them.
     """
 
     def __init__(self, hypers: ModernPETHypers) -> None:
@@ -63,7 +63,6 @@ class Block(nn.Module):
         if self.wide:
             self.contract = nn.Linear(n, d)
             self.expand = nn.Linear(d, n)
-        if self.wide and self.norm_first:
             self.norm_node = norm(n)
             self.node_mlp = FeedForward(n, 2 * n, gated=gated)
 
@@ -77,18 +76,18 @@ class Block(nn.Module):
         """
         narrow = self.contract(nodes) if self.wide else nodes
         tokens = torch.cat([narrow[:, None], edges], 1)
-        if not self.norm_first:
+        if self.norm_first:
+            attended = self._attend(self.norm_attention(tokens), bias)
+            node, edges = attended[:, 0], edges + attended[:, 1:]
+            edges = edges + self.mlp(self.norm_mlp(edges))
+        else:
             tokens = self.norm_attention(tokens + self._attend(tokens, bias))
             tokens = self.norm_mlp(tokens + self.mlp(tokens))
-            node = tokens[:, 0]
-            return self.expand(node) if self.wide else node, tokens[:, 1:]
-        attended = self._attend(self.norm_attention(tokens), bias)
-        node = attended[:, 0]
+            node, edges = tokens[:, 0], tokens[:, 1:]
         if self.wide:
             node = nodes + self.expand(node)
             node = node + self.node_mlp(self.norm_node(node))
-        edges = edges + attended[:, 1:]
-        return node, edges + self.mlp(self.norm_mlp(edges))
+        return node, edges
 
     def _attend(self, tokens: Tensor, bias: Tensor) -> Tensor:
         out: Tensor = self.out(attend(self.qkv(tokens), bias, self.n_heads, self.temperature))

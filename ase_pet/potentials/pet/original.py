@@ -29,6 +29,7 @@ from ase_pet.potentials.pet.tokens import TINY, Rows, attend
 from ase_pet.potentials.species import SpeciesTable
 from ase_pet.potentials.tensors import RANKS, anisotropic, symmetric, zero_tensors
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PETHypers:
     """Hyperparameters of a PET; the defaults make a small model.

@@ -1,6 +1,8 @@
 r"""What all PETs share: edge tokens in padded rows, and attention that fades at the cutoff.
 
-.. math:: \alpha_{qj} = \frac{f_j\, e^{q\cdot k_j/(T\sqrt{d})}}{\sum_l f_l\, e^{q\cdot k_l/(T\sqrt{d})}}
+.. math::
+    \alpha_{qj} = \frac{f_j\, e^{s_{qj}}}{\sum_l f_l\, e^{s_{ql}}}, \quad
+    s_{qj} = \frac{q\cdot k_j}{T\sqrt{d}}
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ def attend(qkv: Tensor, bias: Tensor, n_heads: int, temperature: float = 1.0) ->
     q, k, v = qkv.view(n, t, 3, n_heads, d_head).permute(2, 0, 3, 1, 4)
     scores = (q * (d_head**-0.5 / temperature)) @ k.transpose(-1, -2)
     alpha = (scores + bias).softmax(-1)
-    return (alpha @ v).transpose(1, 2).reshape(n, t, n_heads * d_head)
+    out: Tensor = (alpha @ v).transpose(1, 2).reshape(n, t, n_heads * d_head)
+    return out
 
 
 def keep_edges(graph: Graph, kept: Tensor) -> Graph:

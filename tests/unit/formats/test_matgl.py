@@ -186,7 +186,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_options_that_only_others_have(tmp_path: Path) -> None:
     path = write_matgl(tiny_tensornet(1, rbf="smooth_bessel", **GATED), tmp_path / "model")
-    with pytest.raises(CheckpointError, match="target: only folders of the original PET"):
+    with pytest.raises(CheckpointError, match="target: only models with several targets"):
         load(path, target=0)
-    with pytest.raises(CheckpointError, match="energy_unit: only checkpoints of TorchMD-NET"):
+    with pytest.raises(CheckpointError, match="energy_unit: only those of TorchMD-NET"):
         load(path, energy_unit="hartree")

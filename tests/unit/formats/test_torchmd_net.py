@@ -125,7 +125,7 @@ def test_units_are_checked(tmp_path: Path) -> None:
     path = write_torchmd(tiny_tensornet(1, self_loops=True), tmp_path / "model.ckpt")
     with pytest.raises(CheckpointError, match=r"energy_unit: expected one of .*got 'cal'"):
         load(path, energy_unit="cal")
-    with pytest.raises(CheckpointError, match="target: only folders of the original PET"):
+    with pytest.raises(CheckpointError, match="target: only models with several targets"):
         load(path, target=0)
 
 
