@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
 from ase_pet.testing.structures import structures
-from tests.tiny import SPECIES, tiny_pet, tiny_tensornet
+from tests.tiny import SPECIES, tiny_modern_pet, tiny_pet, tiny_tensornet
 
 STRUCTURES = structures(SPECIES)
 COMPOSITION = Composition({1: -13.5, 6: -1030.25, 8: -2041.125})
@@ -287,6 +289,36 @@ def test_a_charge_is_used_or_refused() -> None:
             Engine(potential, charge=1.0)
     with pytest.raises(ValueError, match="charge: expected a finite number, got nan"):
         Engine(takes, charge=float("nan"))
+
+
+def test_charge_and_spin_of_each_structure_go_before_the_options() -> None:
+    takes = Total(tiny_modern_pet(conditioning=True, max_charge=2, max_spin=3))
+    system = system_from_atoms([STRUCTURES["bent"], STRUCTURES["atom"]])
+    states = {
+        "charge": torch.tensor([1.0, -2.0]).double(),
+        "spin": torch.tensor([2.0, 3.0]).double(),
+    }
+    for symmetry in (None, "O(3)"):
+        found = Engine(takes, symmetry=symmetry)(replace(system, **states)).energy
+        for k, name in enumerate(("bent", "atom")):
+            options = {key: float(value[k]) for key, value in states.items()}
+            engine = Engine(takes, symmetry=symmetry, **options)
+            alone = ask(engine, STRUCTURES[name]).energy
+            assert float(found[k]) == pytest.approx(float(alone), rel=1e-12)
+            plain = ask(Engine(takes, symmetry=symmetry), STRUCTURES[name]).energy
+            assert abs(float(alone - plain)) > 1e-6
+
+
+def test_a_spin_is_used_or_refused() -> None:
+    with pytest.raises(ValueError, match=r"spin: .*trained without.*got spin=2"):
+        Engine(total(), spin=2.0)
+    for spin in (0.0, float("nan")):
+        with pytest.raises(ValueError, match="spin: expected a multiplicity"):
+            Engine(total(), spin=spin)
+    takes = Total(tiny_modern_pet(conditioning=True, max_charge=2, max_spin=3))
+    for options in ({"charge": 3.0}, {"charge": 0.5}, {"spin": 4.0}):
+        with pytest.raises(ValueError, match="whole numbers from"):
+            ask(Engine(takes, **options), STRUCTURES["bent"])
 
 
 def test_options_are_checked_where_no_copies_need_them() -> None:

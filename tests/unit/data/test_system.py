@@ -126,3 +126,14 @@ def test_a_system_cannot_be_changed_by_accident() -> None:
         system.positions = system.positions + 1.0
     assert replace(system, numbers=torch.tensor([8, 8])).numbers.tolist() == [8, 8]
     assert torch.equal(system.to("cpu").positions, system.positions)
+
+
+def test_charge_and_spin_are_joined_with_their_defaults() -> None:
+    charged = two_atoms(charge=torch.tensor([2.0], dtype=torch.float64))
+    high = two_atoms(spin=torch.tensor([3.0], dtype=torch.float64))
+    joined = System.cat([two_atoms(), charged, high])
+    assert joined.charge.tolist() == [0.0, 2.0, 0.0]
+    assert joined.spin.tolist() == [1.0, 1.0, 3.0]
+    assert System.cat([two_atoms(), two_atoms()]).charge is None
+    with pytest.raises(ValueError, match=r"spin: expected shape \[1\], got \[2\]"):
+        two_atoms(spin=torch.ones(2, dtype=torch.float64))

@@ -34,7 +34,7 @@ from ase_pet.interfaces.ase_calculator import (
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.total import Total
-from tests.tiny import TENSORS, tiny_pet, tiny_tensornet
+from tests.tiny import TENSORS, tiny_modern_pet, tiny_pet, tiny_tensornet
 
 NAMES = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
 
@@ -94,6 +94,7 @@ def test_signature_is_the_documented_one() -> None:
         "skin": 0.5,
         "memory_budget": "2GB",
         "charge": 0.0,
+        "spin": 1.0,
     }
     assert ase_pet.PETCalculator is PETCalculator
 
@@ -624,3 +625,72 @@ def test_atoms_of_ase_4_are_taken(calc: PETCalculator) -> None:
     atoms.calc = PETCalculator(calc.model)
     assert_allclose(found.properties["forces"], atoms.get_forces(), rtol=0, atol=1e-12)
     assert_allclose(found.properties["stress"], atoms.get_stress(), rtol=0, atol=1e-12)
+
+
+def charged_calculator(**options) -> PETCalculator:
+    potential = Total(tiny_modern_pet(conditioning=True, max_charge=2, max_spin=3))
+    return PETCalculator(Model(potential, "float64"), symmetry=None, **options)
+
+
+def test_charge_and_spin_of_the_structure_go_before_the_options() -> None:
+    atoms = molecule("CH3OH")
+    atoms.calc = charged_calculator()
+    neutral = atoms.get_potential_energy()
+    atoms.info["charge"] = 1
+    cation = atoms.get_potential_energy()  # computed again
+    atoms.info["spin"] = np.int64(2)
+    doublet = atoms.get_potential_energy()
+    assert len({neutral, cation, doublet}) == 3
+    atoms.calc = charged_calculator(charge=-1.0, spin=3.0)
+    assert atoms.get_potential_energy() == pytest.approx(doublet, rel=1e-14)
+    atoms.info.clear()
+    triplet = atoms.get_potential_energy()
+    atoms.calc = charged_calculator()
+    assert atoms.get_potential_energy() == pytest.approx(neutral, rel=1e-14)
+    atoms.calc.set(charge=-1.0, spin=3.0)
+    assert atoms.get_potential_energy() == pytest.approx(triplet, rel=1e-14)
+
+
+def test_charges_of_a_batch_are_those_of_its_structures() -> None:
+    structures = [molecule("CH3OH"), molecule("H2O"), molecule("CH4")]
+    for k, atoms in enumerate(structures):
+        atoms.info |= {"charge": k - 1, "spin": k + 1}
+    calculator = charged_calculator()
+    batch = calculator.compute(structures)
+    for atoms, found in zip(structures, batch, strict=True):
+        atoms.calc = calculator
+        assert atoms.get_potential_energy() == pytest.approx(found["energy"], rel=1e-13)
+
+
+def test_other_entries_of_info_change_nothing(calc: PETCalculator) -> None:
+    atoms = crystal()
+    atoms.calc = calc
+    atoms.get_potential_energy()
+    atoms.info |= {"note": "annealed", "charge": 0, "spin": 1}
+    assert calc.check_state(atoms) == []
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"charge": 3}, "charge: .* whole numbers from -2 to 2, got 3"),
+        ({"charge": 0.5}, "charge: .* whole numbers from -2 to 2, got 0.5"),
+        ({"spin": 4}, "spin: .* whole numbers from 1 to 3, got 4"),
+        ({"spin": 0}, "spin: expected a multiplicity"),
+        ({"charge": "one"}, r"atoms.info\['charge'\]: expected a number, got 'one'"),
+    ],
+)
+def test_a_charge_beyond_the_table_is_told(info: dict, message: str) -> None:
+    atoms = molecule("H2O")
+    atoms.info |= info
+    atoms.calc = charged_calculator()
+    with pytest.raises(ValueError, match=message):
+        atoms.get_potential_energy()
+
+
+def test_a_charge_is_refused_where_it_means_nothing(calc: PETCalculator) -> None:
+    atoms = crystal()
+    atoms.info["charge"] = 1
+    atoms.calc = calc
+    with pytest.raises(ValueError, match="charge: the model was trained without"):
+        atoms.get_potential_energy()

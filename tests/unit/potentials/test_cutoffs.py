@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ase_pet.potentials.cutoffs import bump_switch, cosine_cutoff, smooth_step
+from ase_pet.potentials.cutoffs import bump_switch, cosine_cutoff, cotangent_switch, smooth_step
 
 
 def grid(start: float, stop: float, n: int = 401) -> torch.Tensor:
@@ -23,6 +23,7 @@ def slopes(function, x: torch.Tensor, order: int) -> torch.Tensor:
 FALLING = {
     "cosine": lambda r: cosine_cutoff(r, 4.0, 1.5),
     "bump": lambda r: bump_switch(r, 4.0, 1.5),
+    "cotangent": lambda r: cotangent_switch(r, 4.0, 1.5),
     "step": lambda r: 1.0 - smooth_step((r - 2.5) / 1.5),
 }
 
@@ -37,7 +38,7 @@ def test_they_fall_from_one_to_zero(name: str) -> None:
     assert float(middle) == pytest.approx(0.5, abs=1e-15)
 
 
-@pytest.mark.parametrize(("name", "order"), [("cosine", 1), ("bump", 4), ("step", 2)])
+@pytest.mark.parametrize(("name", "order"), [("cosine", 1), ("bump", 4), ("cotangent", 4), ("step", 2)])
 def test_derivatives_vanish_at_both_ends(name: str, order: int) -> None:
     for end in (2.5, 4.0):
         near = end + torch.tensor([-1e-4, 0.0, 1e-4], dtype=torch.float64)
@@ -55,6 +56,8 @@ def test_formulas() -> None:
     t = [2 * (x - 4.0 + 0.75) / 1.5 for x in r.tolist()]
     expected = [0.5 + 0.5 * math.tanh(1 / (x + 1) + 1 / (x - 1)) for x in t]
     torch.testing.assert_close(FALLING["bump"](r), torch.tensor(expected, dtype=torch.float64))
+    expected = [0.5 + 0.5 * math.tanh(1 / math.tan(math.pi * (x + 1) / 2)) for x in t]
+    torch.testing.assert_close(FALLING["cotangent"](r), torch.tensor(expected).double())
     t = grid(0.0, 1.0, 6)
     torch.testing.assert_close(smooth_step(t), 6 * t**5 - 15 * t**4 + 10 * t**3)
 
