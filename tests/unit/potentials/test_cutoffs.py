@@ -38,7 +38,9 @@ def test_they_fall_from_one_to_zero(name: str) -> None:
     assert float(middle) == pytest.approx(0.5, abs=1e-15)
 
 
-@pytest.mark.parametrize(("name", "order"), [("cosine", 1), ("bump", 4), ("cotangent", 4), ("step", 2)])
+@pytest.mark.parametrize(
+    ("name", "order"), [("cosine", 1), ("bump", 4), ("cotangent", 4), ("step", 2)]
+)
 def test_derivatives_vanish_at_both_ends(name: str, order: int) -> None:
     for end in (2.5, 4.0):
         near = end + torch.tensor([-1e-4, 0.0, 1e-4], dtype=torch.float64)
