@@ -93,8 +93,12 @@ def cotangent_switch(r: Tensor, cutoff: float | Tensor, width: float) -> Tensor:
     return 0.5 + 0.5 * torch.tanh(1.0 / torch.tan(math.pi * x))
 
 
-def cotangent_slope(r: Tensor, cutoff: float | Tensor, width: float) -> Tensor:
-    """Derivative of :func:`cotangent_switch` by ``cutoff``, per Å; never negative."""
+def cotangent_switch_and_slope(
+    r: Tensor, cutoff: float | Tensor, width: float
+) -> tuple[Tensor, Tensor]:
+    """:func:`cotangent_switch` and its derivative by ``cutoff``, per Å, which is never negative."""
     x = ((r - cutoff) / width + 1.0).clamp(_EDGE, 1.0 - _EDGE)
-    tanh = torch.tanh(1.0 / torch.tan(math.pi * x))
-    return 0.5 * (1.0 - tanh * tanh) * math.pi / (width * torch.sin(math.pi * x).square())
+    cotangent = 1.0 / torch.tan(math.pi * x)
+    tanh = torch.tanh(cotangent)
+    slope = (0.5 * math.pi / width) * (1.0 - tanh * tanh) * (1.0 + cotangent * cotangent)
+    return 0.5 + 0.5 * tanh, slope

@@ -20,14 +20,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ase_pet.potentials.cutoffs import cotangent_slope, cotangent_switch
+from ase_pet.potentials.cutoffs import cotangent_switch, cotangent_switch_and_slope
 
 #: The smallest cutoff, as a fraction of the largest.
 _SMALLEST = 1.0 / 16.0
 #: Å, the first radius of the grid, and its spacing in widths of the switch.
 FIRST, SPACING = 0.5, 0.25
 _NEWTON_STEPS, _BISECTIONS = 30, 52
-_Function = Callable[[Tensor, Tensor], Tensor]
 
 
 def adaptive_cutoffs(
@@ -61,34 +60,39 @@ def adaptive_cutoffs(
 def _solve(
     distances: Tensor, centers: Tensor, n_atoms: int, cutoff: float, width: float, wanted: float
 ) -> Tensor:
-    def count(d: Tensor, r: Tensor) -> Tensor:
-        sums = torch.zeros_like(r).index_add(0, centers, cotangent_switch(d, r[centers], width))
-        return sums + wanted * (r / cutoff) ** 3 - wanted
-
-    def slope(d: Tensor, r: Tensor) -> Tensor:
-        sums = torch.zeros_like(r).index_add(0, centers, cotangent_slope(d, r[centers], width))
-        return sums + 3.0 * wanted * r * r / cutoff**3
+    def excess_and_slope(r: Tensor) -> tuple[Tensor, Tensor]:
+        switch, slope = cotangent_switch_and_slope(distances, r[centers], width)
+        excess, steepness = (torch.zeros_like(r).index_add(0, centers, x) for x in (switch, slope))
+        return (
+            excess + wanted * (r / cutoff) ** 3 - wanted,
+            steepness + 3.0 * wanted * r * r / cutoff**3,
+        )
 
     with torch.no_grad():
-        root = _root(count, slope, distances, n_atoms, cutoff)
-        steepness = slope(distances, root).clamp_min(1e-6)
+        root = _root(excess_and_slope, distances.new_full((n_atoms,), cutoff))
     # A Newton step from the root: it stays there, and its derivative is that of the root.
-    moved = root - count(distances, root) / steepness
+    excess, steepness = excess_and_slope(root)
+    moved = root - excess / steepness.detach().clamp_min(1e-6)
     return moved.clamp(_SMALLEST * cutoff, cutoff)
 
 
-def _root(count: _Function, slope: _Function, d: Tensor, n_atoms: int, cutoff: float) -> Tensor:
-    """Where ``count``, which increases from below 0 to 0 or above, is 0: Newton between bounds."""
-    low, high = d.new_zeros(n_atoms), d.new_full((n_atoms,), cutoff)
-    r = high
+def _root(excess_and_slope: Callable[[Tensor], tuple[Tensor, Tensor]], high: Tensor) -> Tensor:
+    """Where an increasing function, not positive at 0, is 0: Newton between bounds.
+
+    Args:
+        excess_and_slope: The function and its derivative.
+        high: Where it is 0 or positive.
+    """
+    tolerance = 4.0 * torch.finfo(high.dtype).eps * high
+    low, r = torch.zeros_like(high), high
     for k in range(_NEWTON_STEPS + _BISECTIONS):
-        excess = count(d, r)
+        excess, slope = excess_and_slope(r)
         low, high = torch.where(excess < 0.0, r, low), torch.where(excess < 0.0, high, r)
-        step = r - excess / slope(d, r)
-        inside = (step > low) & (step < high) & (k < _NEWTON_STEPS)
+        step = r - excess / slope
+        inside = (step >= low) & (step <= high) & (k < _NEWTON_STEPS)
         new = torch.where(inside, step, 0.5 * (low + high))
         new = torch.where(excess == 0.0, r, new)
-        if bool(((new - r).abs() <= 4.0 * torch.finfo(r.dtype).eps * cutoff).all()):
+        if bool(((new - r).abs() <= tolerance).all()):
             return new
         r = new
     return r

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -132,7 +133,7 @@ def test_the_total_charge_scales_interactions() -> None:
 
 
 def _with_charge(graph: Graph, charge: torch.Tensor) -> Graph:
-    return Graph(*[getattr(graph, name) for name in Graph.__slots__ if name != "charge"], charge)
+    return replace(graph, charge=charge)
 
 
 def test_single_precision_keeps_exact_constants() -> None:

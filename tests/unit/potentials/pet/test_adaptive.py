@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ase_pet.potentials.cutoffs import cotangent_slope, cotangent_switch
+from ase_pet.potentials.cutoffs import cotangent_switch, cotangent_switch_and_slope
 from ase_pet.potentials.pet.adaptive import adaptive_cutoffs
 
 OPTIONS = {"cutoff": 5.0, "width": 1.0, "n_neighbors": 4.0}
@@ -54,5 +54,8 @@ def test_derivatives(method: str) -> None:
 def test_the_slope_is_the_derivative_by_the_cutoff() -> None:
     d = distances()
     end = torch.full_like(d, 3.0, requires_grad=True)
-    (expected,) = torch.autograd.grad(cotangent_switch(d, end, 1.3).sum(), end)
-    torch.testing.assert_close(cotangent_slope(d, end.detach(), 1.3), expected)
+    switch = cotangent_switch(d, end, 1.3)
+    (expected,) = torch.autograd.grad(switch.sum(), end)
+    value, slope = cotangent_switch_and_slope(d, end.detach(), 1.3)
+    torch.testing.assert_close(value, switch.detach(), rtol=0, atol=0)
+    torch.testing.assert_close(slope, expected)
