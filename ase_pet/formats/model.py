@@ -19,7 +19,7 @@ class Model:
         metadata: Plain containers: training_data, level_of_theory, licence, citation, rotations
             ("structure", "atom", "none": what was drawn at random in training), ecse, accuracy,
             source; ``None`` where unknown.
-        architecture: Name of the backbone, "pet" or "tensornet".
+        architecture: Name of the backbone, "pet", "pet-metatrain" or "tensornet".
         path: Where it was read from; empty for a model made in memory.
         sha256: Fingerprint of the file or files it was read from; empty for a model in memory.
         self_test: A small structure with its energy, forces and stress, bare and symmetrised.

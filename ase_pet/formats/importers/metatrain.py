@@ -110,8 +110,8 @@ def load(path: str | Path, target: str | None = None) -> Model:
             f"{path}: architecture_name: expected 'pet', got {name!r}; only PET models of "
             "metatrain can be imported"
         )
-    options, weights = upgraded(content, path)
     try:
+        options, weights = upgraded(content, path)
         model = _model(content, options, weights, target, path)
     except (AttributeError, KeyError, IndexError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged or not a PET of metatrain: {error!r}") from error

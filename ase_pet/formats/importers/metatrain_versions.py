@@ -36,6 +36,7 @@ _WIDE = {
 }
 _RENAMED = (
     (r"embedding\.weight", "edge_embedder.weight"),
+    (r"edge_embedding\.weight", "edge_embedder.weight"),
     (r"node_embedding\.weight", "node_embedders.0.weight"),
     (r"gnn_layers\.(\d+)\.node_embedder\.weight", r"node_embedders.\1.weight"),
     (r"(gnn_layers\..*\.mlp)\.0\.(weight|bias)", r"\1.w_in.\2"),
@@ -73,7 +74,7 @@ def upgraded(checkpoint: Mapping[str, Any], path: Path) -> tuple[dict[str, Any],
     if not isinstance(given, dict) or not isinstance(state, dict):
         raise CheckpointError(f"{path}: incomplete: no hyperparameters or no weights")
     weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    hypers = _hypers(given, weights, version, large=large)
+    hypers = _hypers(given, version, large=large)
     # Conditioning is there twice since version 16, under its old name and with a prefix.
     prefix = "backend."
     weights = {k: v for k, v in weights.items() if not k.startswith(prefix)} | {
@@ -87,13 +88,14 @@ def upgraded(checkpoint: Mapping[str, Any], path: Path) -> tuple[dict[str, Any],
     return hypers, weights
 
 
-def _hypers(
-    given: Mapping[str, Any], weights: Mapping[str, Tensor], version: int, *, large: bool
-) -> dict[str, Any]:
+def _hypers(given: Mapping[str, Any], version: int, *, large: bool) -> dict[str, Any]:
     added: dict[str, Any] = {}
-    if version < 8:
-        width = weights[_LARGE].shape[1] if large else given.get("d_pet")
-        added |= {**(_WIDE if large else _STANDARD), "d_node": width}
+    if large:
+        # Their widths are fixed multiples, whatever the file says.
+        width = given["d_pet"]
+        given = {**given, **_WIDE, "d_node": 4 * width, "d_feedforward": 2 * width}
+    elif version < 8:
+        added |= {**_STANDARD, "d_node": given.get("d_pet")}
     for since, values in _ADDED:
         added |= values if version < since else {}
     if version < 14:

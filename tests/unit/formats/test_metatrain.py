@@ -87,6 +87,31 @@ def test_the_best_weights_are_taken(tmp_path: Path) -> None:
     assert torch.equal(model.potential.backbone(graph()), best(graph()))
 
 
+def test_large_models_of_version_7(tmp_path: Path) -> None:
+    """By the rules alone: no file of them was at hand."""
+    net = tiny_modern_pet(2, d_node=32, d_feedforward=16, cutoff_function="Cosine")
+    content = checkpoint(net, scale=0.5)
+    renamed = {
+        "node_embedders.0.weight": "node_embedding.weight",
+        "edge_embedder.weight": "embedding.weight",
+    }
+    content["model_state_dict"] = {
+        renamed.get(k, k).replace("combination_norms", "combination_rmsnorms"): v
+        for k, v in (
+            (k.removeprefix("backend."), v) for k, v in content["model_state_dict"].items()
+        )
+    }
+    content["best_model_state_dict"] = {"left": torch.ones(1)}
+    content["model_ckpt_version"] = 7
+    options = content["model_data"]["model_hypers"]
+    kept = ("cutoff", "cutoff_width", "d_pet", "d_head", "num_heads", "num_attention_layers")
+    kept = (*kept, "num_gnn_layers", "zbl", "long_range")
+    content["model_data"]["model_hypers"] = {k: options[k] for k in kept} | {"d_feedforward": 3}
+    model = load(write(content, tmp_path / "model.ckpt"))
+    expected = 0.5 * net(graph())
+    torch.testing.assert_close(model.potential(graph()), expected, rtol=1e-14, atol=1e-13)
+
+
 def test_the_model_inside_a_wrapper_is_read(tmp_path: Path) -> None:
     net, path = tiny_modern_pet(), tmp_path / "model.ckpt"
     content: dict[str, Any] = {"architecture_name": "llpr", "model_ckpt_version": 4}

@@ -131,7 +131,7 @@ def test_entry_of_another_type_is_named(model: Model, tmp_path: Path, key: str) 
         (["format_version"], 3, r"newer ase_pet \(format_version 3.*upgrade"),
         (["format_version"], "1", "format_version: expected 1 or more, got '1'"),
         (["format_version"], ..., "format_version: expected"),
-        (["architecture"], "gpt", r"unknown architecture 'gpt'.*\['pet', 'tensornet'\]"),
+        (["architecture"], "gpt", r"unknown architecture 'gpt'.*\['pet', 'pet-metatrain', "),
         (["units"], {"length": "bohr", "energy": "eV"}, "units: expected .*angstrom.*got.*bohr"),
         (["dtype"], "float16", "dtype: expected one of .*got 'float16'"),
         (["cutoff"], 4.0, "cutoff: 4.0 contradicts"),
