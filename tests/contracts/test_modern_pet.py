@@ -59,6 +59,12 @@ def test_ego_graphs(option: dict[str, Any]) -> None:
     check_potential(symmetrized, symmetry="O(3)", structures=SMALL, continuous=False)
 
 
+def test_adaptive_cutoffs_are_smooth_in_ego_graphs() -> None:
+    network = tiny_modern_pet(1, cutoff=2.2, n_neighbors=2.5, messages="residual")
+    symmetrized = Symmetrized(network, ensemble="local")
+    check_potential(symmetrized, symmetry="O(3)", structures={"bent": EVERY["bent"]})
+
+
 def test_every_structure() -> None:
     check_potential(tiny_modern_pet(1, n_neighbors=4.0), symmetry=None, structures=EVERY)
 

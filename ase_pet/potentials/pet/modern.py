@@ -19,6 +19,7 @@ Source:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -112,9 +113,11 @@ class ModernPET(nn.Module):
         """
         h = self.hypers
         n_tokens = n_neighbors + 1
-        kept = 16 * h.d_model + 4 * h.d_feedforward + 4 * h.n_heads * n_tokens
+        if h.n_neighbors > 0.0:  # few atoms have three times as many as they are meant to
+            n_tokens = min(n_tokens, math.ceil(3.0 * h.n_neighbors) + 1)
+        kept = 10 * h.d_model + 5 * h.d_feedforward + 3 * h.n_heads * n_tokens
         block_values = (n_tokens * kept + 16 * h.d_node) * h.n_attention_layers
-        layer_values = block_values + n_tokens * (16 * h.d_model + 4 * h.head_width)
+        layer_values = block_values + n_tokens * (12 * h.d_model + 4 * h.head_width)
         return n_atoms * layer_values * h.n_message_layers * self.edge_species.weight.element_size()
 
     def cutoffs(self, graph: Graph) -> Tensor:

@@ -29,11 +29,7 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
         x = self.w_in(x)
-        if self.gated:
-            value, gate = x.chunk(2, -1)
-            x = value * gate.sigmoid()
-        else:
-            x = nn.functional.silu(x)
+        x = nn.functional.glu(x) if self.gated else nn.functional.silu(x)
         out: Tensor = self.w_out(x)
         return out
 
