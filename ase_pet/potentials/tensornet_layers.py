@@ -261,14 +261,16 @@ class Interaction(nn.Module):
             back = pairs.envelope * self.filters(torch.cat([functions, p, q], 1))
             functions = torch.cat([functions, q, p], 1)
         there = pairs.envelope * self.filters(functions)
-        back = there if back is None else back
         if self.hypers.messages == "center":
             total = there.new_zeros(y.shape[1], there.shape[1])
-            total = total.index_add(0, first, there).index_add(0, second, back)
+            total = total.index_add(0, first, there)
+            total = total.index_add(0, second, there if back is None else back)
             return scale_parts(y, total)
-        shape = (len(there), 3, y.shape[2])
-        to_first = gather_scale_add(there.view(shape), y, second, first)
-        return to_first + gather_scale_add(back.view(shape), y, first, second)
+        there = there.view(len(there), 3, y.shape[2])
+        if back is None:
+            return gather_scale_add(there, y, second, first, both_ways=True)
+        to_second = gather_scale_add(back.view_as(there), y, first, second)
+        return gather_scale_add(there, y, second, first) + to_second
 
 
 class Readout(nn.Module):
