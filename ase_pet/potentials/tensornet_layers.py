@@ -20,6 +20,7 @@ from ase_pet.potentials.cartesian import (
     squared_norms,
 )
 from ase_pet.potentials.radial import RADIAL_BASES
+from ase_pet.potentials.splines import Splines
 
 
 class ShiftedSoftplus(nn.Module):
@@ -121,6 +122,7 @@ class Pairs:
     Attributes:
         first: [n_pairs], atom i.
         second: [n_pairs], atom j.
+        distances: [n_pairs], Å.
         directions: [n_pairs, 3], unit vectors from i to j.
         functions: [n_pairs, n_functions], radial functions.
         envelope: [n_pairs, 1], cutoff factors.
@@ -128,6 +130,7 @@ class Pairs:
 
     first: Tensor
     second: Tensor
+    distances: Tensor
     directions: Tensor
     functions: Tensor
     envelope: Tensor
@@ -212,6 +215,7 @@ class Interaction(nn.Module):
             *(nn.Linear(d, 2 * d), activation),
             *(nn.Linear(2 * d, 3 * d), activation),
         )
+        self.splines: Splines | None = None
         self.mix_in = Mix(d)
         self.mix_out = Mix(d)
 
@@ -260,7 +264,10 @@ class Interaction(nn.Module):
             q, p = charges[first], charges[second]
             back = pairs.envelope * self.filters(torch.cat([functions, p, q], 1))
             functions = torch.cat([functions, q, p], 1)
-        there = pairs.envelope * self.filters(functions)
+        if self.splines is None:
+            there = pairs.envelope * self.filters(functions)
+        else:
+            there = self.splines(pairs.distances)
         if self.hypers.messages == "center":
             total = there.new_zeros(y.shape[1], there.shape[1])
             total = total.index_add(0, first, there)
