@@ -50,6 +50,7 @@ def _calculator(
     skin: Annotated[float, typer.Option(help="Of neighbour lists, in Å.")] = 0.5,
     memory_budget: Annotated[str, typer.Option(help="Like 500MB or 2GB.")] = "2GB",
     charge: Annotated[float, typer.Option(help="Total charge, for models that take one.")] = 0.0,
+    splines: Annotated[bool, typer.Option(help="Faster TensorNets, within 1e-10 eV/atom.")] = False,
 ) -> PETCalculator:
     from ase_pet import PETCalculator
 
@@ -64,6 +65,7 @@ def _calculator(
         skin=skin,
         memory_budget=memory_budget,
         charge=charge,
+        splines=splines,
     )
 
 

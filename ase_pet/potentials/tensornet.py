@@ -25,8 +25,11 @@ Source:
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +39,7 @@ from ase_pet.potentials.cartesian import Basis
 from ase_pet.potentials.cutoffs import cosine_cutoff
 from ase_pet.potentials.radial import make_basis
 from ase_pet.potentials.species import SpeciesTable
+from ase_pet.potentials.splines import Splines
 from ase_pet.potentials.tensornet_charges import Charges, Coulomb
 from ase_pet.potentials.tensornet_layers import (
     ACTIVATIONS,
@@ -105,6 +109,34 @@ class TensorNet(nn.Module):
         """Floating-point type in which the network computes."""
         return self.embedding.mix.weight.dtype
 
+    def with_splines(self, n_knots: int = 2048) -> TensorNet:
+        """Return a copy for evaluation, whose interactions take their weights from splines.
+
+        They belong to the weights and the dtype at present. Energies have first derivatives only.
+
+        Args:
+            n_knots: Pieces of a spline.
+
+        Raises:
+            ValueError: If the weights of interactions depend on more than a distance.
+        """
+        if self.hypers.n_charges:
+            raise ValueError(
+                "splines: interactions of this model depend on charges, not on distances alone; "
+                "leave splines out"
+            )
+        exact, splined = copy.deepcopy(self).double(), copy.deepcopy(self)
+
+        def weights(filters: Any, r: Tensor) -> Tensor:
+            functions, envelope = exact._describe(r)
+            values: Tensor = envelope * filters(functions)
+            return values
+
+        for layer, like in zip(splined.layers, exact.layers, strict=True):
+            function = functools.partial(weights, like.filters)
+            layer.splines = Splines(function, self.hypers.cutoff, n_knots).to(self.dtype)
+        return splined
+
     def memory(self, n_atoms: int, n_neighbors: int) -> int:
         """Estimate the bytes of one evaluation with its gradient: linear in atoms and edges.
 
@@ -171,7 +203,7 @@ class TensorNet(nn.Module):
         r = mean.square().sum(1).clamp_min(_TINY).sqrt()
         functions, envelope = self._describe(r)
         first, second = graph.centers[chosen], graph.others[chosen]
-        return Pairs(first, second, mean / r[:, None], functions, envelope)
+        return Pairs(first, second, r, mean / r[:, None], functions, envelope)
 
     def _describe(self, r: Tensor) -> tuple[Tensor, Tensor]:
         """Radial functions [n, n_functions] and envelope [n, 1] of distances [n], Å."""

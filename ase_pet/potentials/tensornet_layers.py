@@ -20,6 +20,7 @@ from ase_pet.potentials.cartesian import (
     squared_norms,
 )
 from ase_pet.potentials.radial import RADIAL_BASES
+from ase_pet.potentials.splines import Splines
 from ase_pet.potentials.tensors import RANKS
 
 
@@ -131,6 +132,7 @@ class Pairs:
     Attributes:
         first: [n_pairs], atom i.
         second: [n_pairs], atom j.
+        distances: [n_pairs], Å.
         directions: [n_pairs, 3], unit vectors from i to j.
         functions: [n_pairs, n_functions], radial functions.
         envelope: [n_pairs, 1], cutoff factors.
@@ -138,6 +140,7 @@ class Pairs:
 
     first: Tensor
     second: Tensor
+    distances: Tensor
     directions: Tensor
     functions: Tensor
     envelope: Tensor
@@ -222,6 +225,7 @@ class Interaction(nn.Module):
             *(nn.Linear(d, 2 * d), activation),
             *(nn.Linear(2 * d, 3 * d), activation),
         )
+        self.splines: Splines | None = None
         self.mix_in = Mix(d)
         self.mix_out = Mix(d)
 
@@ -270,15 +274,20 @@ class Interaction(nn.Module):
             q, p = charges[first], charges[second]
             back = pairs.envelope * self.filters(torch.cat([functions, p, q], 1))
             functions = torch.cat([functions, q, p], 1)
-        there = pairs.envelope * self.filters(functions)
-        back = there if back is None else back
+        if self.splines is None:
+            there = pairs.envelope * self.filters(functions)
+        else:
+            there = self.splines(pairs.distances)
         if self.hypers.messages == "center":
             total = there.new_zeros(y.shape[1], there.shape[1])
-            total = total.index_add(0, first, there).index_add(0, second, back)
+            total = total.index_add(0, first, there)
+            total = total.index_add(0, second, there if back is None else back)
             return scale_parts(y, total)
-        shape = (len(there), 3, y.shape[2])
-        to_first = gather_scale_add(there.view(shape), y, second, first)
-        return to_first + gather_scale_add(back.view(shape), y, first, second)
+        there = there.view(len(there), 3, y.shape[2])
+        if back is None:
+            return gather_scale_add(there, y, second, first, both_ways=True)
+        to_second = gather_scale_add(back.view_as(there), y, first, second)
+        return gather_scale_add(there, y, second, first) + to_second
 
 
 class Readout(nn.Module):

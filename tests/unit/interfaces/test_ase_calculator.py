@@ -94,6 +94,7 @@ def test_signature_is_the_documented_one() -> None:
         "skin": 0.5,
         "memory_budget": "2GB",
         "charge": 0.0,
+        "splines": False,
     }
     assert ase_pet.PETCalculator is PETCalculator
 
