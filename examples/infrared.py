@@ -82,8 +82,8 @@ def main() -> None:
     shown = wavenumbers < 4200
     axes.plot(wavenumbers[shown], power[shown] / power[shown].max(), label="dynamics")
     axes.vlines(energies[real], 0, lines[real] / lines[real].max(), "C3", label="normal modes")
-    axes.set(xlabel="wavenumber, 1/cm", ylabel="intensity, arbitrary", xlim=(0, 4200), ylim=(0, 1.05))
-    axes.set_title(f"ethanol, {given.temperature:g} K, {given.model}")
+    axes.set(xlim=(0, 4200), ylim=(0, 1.05), title=f"ethanol, {given.temperature:g} K")
+    axes.set(xlabel="wavenumber, 1/cm", ylabel="intensity, arbitrary")
     axes.legend()
     figure.savefig(given.out / "infrared.png", dpi=120)
     print(f"wrote {given.out / 'infrared.png'}")
