@@ -1,7 +1,7 @@
 """What an installation takes: packages, megabytes, modules, seconds to the first energy.
 
-Each ``--peer NAME=PYTHON`` names an environment (``peers/README.md``); ``ase_pet=PYTHON`` is ours as users
-install it, without what development needs. Everything is counted in the environment itself:
+Each ``--peer NAME=PYTHON`` names an environment (``peers/README.md``); ``ase_pet=PYTHON`` is ours
+as users install it, without what development needs. Everything is counted there:
 
 * packages and megabytes of site-packages, in all and without torch and what torch alone requires;
 * seconds from the start of a process to the energy of 8 silicon atoms, median of fresh processes,
