@@ -81,8 +81,8 @@ class Mix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[9, n_atoms, n_units] -> the same."""
-        parts = torch.split(x, SIZES)
-        return torch.cat([part @ w.T for part, w in zip(parts, self.weight, strict=True)])
+        sizes = zip(self.weight, SIZES, strict=True)
+        return torch.bmm(x, torch.cat([w.expand(n, -1, -1) for w, n in sizes]).mT)
 
 
 def squared_norms(x: Tensor) -> Tensor:
