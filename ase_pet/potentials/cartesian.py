@@ -113,7 +113,7 @@ def gather_scale_add(
 ) -> Tensor:
     r"""Sums over pairs, :math:`m_{ciu} = \sum_{p:\,target(p)=i} f_{pk(c)u}\, x_{c\,source(p)u}`.
 
-    Memory beyond the result is that of some hundred pairs.
+    Memory beyond the result is that of some hundred pairs, on a GPU of some ten thousand.
 
     Args:
         factors: [n_pairs, 3, n_units], one for each irreducible part.
@@ -248,7 +248,7 @@ class _GatherDot(torch.autograd.Function):
 
 def _chunks(n_pairs: int, x: Tensor, n_buffers: int) -> Iterator[tuple[slice, Tensor]]:
     """Slices of pairs that stay in a cache with [n_buffers, n, 9, n_units] to work in."""
-    numbers = 1 << (18 if x.device.type == "cpu" else 25)
+    numbers = 1 << (18 if x.device.type == "cpu" else 24)
     size = max(1, min(n_pairs, numbers // (9 * x.shape[2])))
     buffers = x.new_empty(n_buffers, size, 9, x.shape[2])
     for start in range(0, n_pairs, size):
