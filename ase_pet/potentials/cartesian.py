@@ -23,7 +23,8 @@ from ase_pet.potentials.constants import Constant
 
 #: Irreducible part (isotropic, antisymmetric, symmetric traceless) of each component.
 PARTS = (0, 1, 1, 1, 2, 2, 2, 2, 2)
-#: Components of each part.
+#: How many components each part has, and which.
+SIZES = [1, 3, 5]
 SLICES = (slice(0, 1), slice(1, 4), slice(4, 9))
 
 
@@ -80,24 +81,30 @@ class Mix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[9, n_atoms, n_units] -> the same."""
-        return torch.cat([x[part] @ w.T for part, w in zip(SLICES, self.weight, strict=True)])
+        sizes = zip(self.weight, SIZES, strict=True)
+        return torch.bmm(x, torch.cat([w.expand(n, -1, -1) for w, n in sizes]).mT)
 
 
 def squared_norms(x: Tensor) -> Tensor:
     """|I|², |A|², |S|² side by side: [9, n_atoms, n_units] -> [n_atoms, 3 n_units]."""
-    squares = x.square()
-    return torch.cat([squares[part].sum(0) for part in SLICES], 1)
+    return torch.cat([part.sum(0) for part in torch.split(x.square(), SIZES)], 1)
 
 
 def scale_parts(x: Tensor, factors: Tensor) -> Tensor:
     """Multiply the parts of [9, n, n_units] by factors [n, 3 n_units], one a part and channel."""
-    by_part = factors.view(*factors.shape[:-1], 3, -1).movedim(-2, 0)
-    return torch.cat([x[part] * f for part, f in zip(SLICES, by_part, strict=True)])
+    parts, by_part = torch.split(x, SIZES), factors.chunk(3, 1)
+    return torch.cat([part * f for part, f in zip(parts, by_part, strict=True)])
 
 
-def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Matrix products of [3, 3, n_atoms, n_units], channel by channel."""
-    product: Tensor = _Multiply.apply(a, b)  # type: ignore[no-untyped-call]
+def shorten(x: Tensor) -> Tensor:
+    """x/(|x|² + 1), the norm that of all components: [9, n_atoms, n_units] -> the same."""
+    shortened: Tensor = _Shorten.apply(x)  # type: ignore[no-untyped-call]
+    return shortened
+
+
+def multiply(a: Tensor, b: Tensor, *, both_ways: bool = False) -> Tensor:
+    """Matrix products AB, or AB + BA, of [3, 3, n_atoms, n_units], channel by channel."""
+    product: Tensor = _Multiply.apply(a, b, both_ways)  # type: ignore[no-untyped-call]
     return product
 
 
@@ -106,7 +113,7 @@ def gather_scale_add(
 ) -> Tensor:
     r"""Sums over pairs, :math:`m_{ciu} = \sum_{p:\,target(p)=i} f_{pk(c)u}\, x_{c\,source(p)u}`.
 
-    Memory beyond the result is that of some hundred pairs.
+    Memory beyond the result is that of some hundred pairs, on a GPU of some ten thousand.
 
     Args:
         factors: [n_pairs, 3, n_units], one for each irreducible part.
@@ -122,23 +129,47 @@ def gather_scale_add(
     return summed
 
 
-class _Multiply(torch.autograd.Function):
-    """With C = AB: dA = dC Bᵀ and dB = Aᵀ dC."""
+class _Shorten(torch.autograd.Function):
+    """With y = x/d and d = |x|² + 1: dx = (dy - 2x (y·dy))/d."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        product = a[:, 0, None] * b[None, 0]
-        product.addcmul_(a[:, 1, None], b[None, 1])
-        return product.addcmul_(a[:, 2, None], b[None, 2])
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        d = x.square().sum(0) + 1.0
+        return x / d
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (g,) = gradients
-        a, b = ctx.saved_tensors
-        by_a = multiply(g, b.transpose(0, 1)) if ctx.needs_input_grad[0] else None
-        by_b = multiply(a.transpose(0, 1), g) if ctx.needs_input_grad[1] else None
-        return by_a, by_b
+        (x,) = ctx.saved_tensors
+        d: Tensor = x.square().sum(0) + 1.0
+        return torch.addcmul(g, x, (x * g).sum(0) / d, value=-2.0) / d
+
+
+class _Multiply(torch.autograd.Function):
+    """With C = AB: dA = dC Bᵀ and dB = Aᵀ dC; likewise both ways."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, both_ways: bool) -> Tensor:
+        ctx.save_for_backward(a, b)
+        ctx.both_ways = both_ways
+        product = a[:, 0, None] * b[None, 0]
+        for k in (1, 2):
+            product.addcmul_(a[:, k, None], b[None, k])
+        for k in range(3) if both_ways else ():
+            product.addcmul_(b[:, k, None], a[None, k])
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (g,) = gradients
+        (a, b), both_ways = ctx.saved_tensors, ctx.both_ways
+        by_a = by_b = None
+        if ctx.needs_input_grad[0]:
+            by_a = multiply(g, b.transpose(0, 1), both_ways=both_ways)
+        if ctx.needs_input_grad[1]:
+            by_b = multiply(a.transpose(0, 1), g, both_ways=both_ways)
+        return by_a, by_b, None
 
 
 class _GatherScaleAdd(torch.autograd.Function):
@@ -217,7 +248,7 @@ class _GatherDot(torch.autograd.Function):
 
 def _chunks(n_pairs: int, x: Tensor, n_buffers: int) -> Iterator[tuple[slice, Tensor]]:
     """Slices of pairs that stay in a cache with [n_buffers, n, 9, n_units] to work in."""
-    numbers = 1 << (18 if x.device.type == "cpu" else 25)
+    numbers = 1 << (18 if x.device.type == "cpu" else 24)
     size = max(1, min(n_pairs, numbers // (9 * x.shape[2])))
     buffers = x.new_empty(n_buffers, size, 9, x.shape[2])
     for start in range(0, n_pairs, size):

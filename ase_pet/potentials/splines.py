@@ -39,13 +39,20 @@ class Splines(nn.Module):
             raise ValueError(f"n_knots: expected at least 1, got {n_knots}")
         self.spacing = cutoff / n_knots
         knots = torch.linspace(0.0, cutoff, n_knots + 1, dtype=torch.float64)
-        values, slopes = jvp(function, knots, torch.ones_like(knots))  # type: ignore[no-untyped-call]
-        start, end = values[:-1], values[1:]
-        leave, arrive = self.spacing * slopes[:-1], self.spacing * slopes[1:]
+        ends = torch.stack([knots[:-1], knots[1:]], 1)
+        # In blocks, so that what autograd keeps for the slopes stays small.
+        rows = torch.cat([self._rows(function, block) for block in torch.split(ends, 128)])
+        self.register_buffer("coefficients", rows, persistent=False)
+
+    def _rows(self, function: Function, ends: Tensor) -> Tensor:
+        """Coefficients [4 n, n_functions] of pieces, from the distances [n, 2] of their ends, Å."""
+        ends = ends.flatten()
+        values, slopes = jvp(function, ends, torch.ones_like(ends))  # type: ignore[no-untyped-call]
+        start, end = values[::2], values[1::2]
+        leave, arrive = self.spacing * slopes[::2], self.spacing * slopes[1::2]
         curve = 3.0 * (end - start) - 2.0 * leave - arrive
         twist = 2.0 * (start - end) + leave + arrive
-        rows = torch.stack([start, leave, curve, twist], 1).flatten(0, 1)
-        self.register_buffer("coefficients", rows.detach(), persistent=False)
+        return torch.stack([start, leave, curve, twist], 1).flatten(0, 1)
 
     def forward(self, r: Tensor) -> Tensor:
         """Values [n, n_functions] of distances [n], Å."""

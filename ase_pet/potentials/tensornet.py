@@ -140,14 +140,16 @@ class TensorNet(nn.Module):
     def memory(self, n_atoms: int, n_neighbors: int) -> int:
         """Estimate the bytes of one evaluation with its gradient: linear in atoms and edges.
 
-        An edge takes 7 ``n_units`` numbers a layer and 5 more for each function and direction.
+        An edge takes 7 ``n_units`` numbers a layer, 2 with splines, and 5 more for each function
+        and direction.
 
         Args:
             n_atoms: Atoms of the graph.
             n_neighbors: The largest number of neighbours of an atom.
         """
         h = self.hypers
-        of_edge = 7 * h.n_units * max(1, h.n_layers) + 50 * h.n_functions
+        splined = any(layer.splines is not None for layer in self.layers)
+        of_edge = (2 if splined else 7) * h.n_units * max(1, h.n_layers) + 50 * h.n_functions
         of_atom = 9 * h.n_units * (8 + 20 * h.n_layers)
         return (
             n_atoms * (n_neighbors * of_edge + of_atom) * self.embedding.mix.weight.element_size()

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ase_pet.potentials.cartesian import (
-    SLICES,
+    SIZES,
     Basis,
     Mix,
     gather_scale_add,
     multiply,
     scale_parts,
+    shorten,
     squared_norms,
 )
 from ase_pet.potentials.radial import RADIAL_BASES
@@ -198,7 +199,8 @@ class Embedding(nn.Module):
 
         atoms, others = rows // len(of_other), rows % len(of_other)
         z = of_center[species[atoms]] + of_other[others]
-        filtered = torch.cat([summed[s] @ w.T for s, w in zip(SLICES, filters, strict=True)])
+        parts = torch.split(summed, SIZES)
+        filtered = torch.cat([part @ w.T for part, w in zip(parts, filters, strict=True)])
         x = radial.new_zeros(9, n, d).index_add(1, atoms, filtered * z)
         if itself is not None:
             # A self loop has no direction: only its isotropic part is not zero.
@@ -248,7 +250,7 @@ class Interaction(nn.Module):
             itself: Radial functions [1, n_functions] and envelope [1, 1] of a self loop.
             charges: [n_atoms, n_charges], e, if messages know of them.
         """
-        x = x / (x.square().sum(0) + 1.0)
+        x = shorten(x)
         y = self.mix_in(x)
         message = self._messages(y, pairs, charges)
         if itself is not None:
@@ -257,10 +259,10 @@ class Interaction(nn.Module):
                 functions = torch.cat([functions.expand(len(charges), -1), charges, charges], 1)
             message = message + scale_parts(y, envelope * self.filters(functions))
         y, message = basis.matrices(y), basis.matrices(message)
-        product = multiply(y, message)
-        other = multiply(message, y) if self.hypers.group == "O(3)" else product
-        p = strength * basis.components(product + other)
-        change = self.mix_out(p / (p.square().sum(0) + 1.0))
+        both_ways = self.hypers.group == "O(3)"
+        product = multiply(y, message, both_ways=both_ways)
+        p = (1.0 if both_ways else 2.0) * strength * basis.components(product)
+        change = self.mix_out(shorten(p))
         matrices = basis.matrices(change)
         square = basis.components(multiply(matrices, matrices))
         advanced: Tensor = x + change + strength * square

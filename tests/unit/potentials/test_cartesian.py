@@ -11,6 +11,7 @@ from ase_pet.potentials.cartesian import (
     gather_scale_add,
     multiply,
     scale_parts,
+    shorten,
     squared_norms,
 )
 
@@ -66,6 +67,21 @@ def test_products_and_their_derivatives_of_any_order() -> None:
     torch.testing.assert_close(multiply(a, b), torch.einsum("xync,yznc->xznc", a, b))
     assert torch.autograd.gradcheck(multiply, (a, b))
     assert torch.autograd.gradgradcheck(multiply, (a, b))
+
+    def both_ways(a: Tensor, b: Tensor) -> Tensor:
+        return multiply(a, b, both_ways=True)
+
+    torch.testing.assert_close(both_ways(a, b), multiply(a, b) + multiply(b, a))
+    assert torch.autograd.gradcheck(both_ways, (a, b))
+    assert torch.autograd.gradgradcheck(both_ways, (a, b))
+
+
+def test_shortening_and_its_derivatives_of_any_order() -> None:
+    x = random(9, 3, 2).requires_grad_(True)
+    torch.testing.assert_close(shorten(x), x / (1.0 + x.square().sum(0)))
+    assert torch.equal(shorten(0.0 * x), 0.0 * x)
+    assert torch.autograd.gradcheck(shorten, x)
+    assert torch.autograd.gradgradcheck(shorten, x)
 
 
 def test_sums_over_pairs_and_their_derivatives_of_any_order() -> None:

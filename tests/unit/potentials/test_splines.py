@@ -61,6 +61,7 @@ def test_a_network_with_splines_is_nearly_the_one_without(option: dict) -> None:
     net = tiny_tensornet(2, **option)
     graph = graph_of([structures(SPECIES)[name] for name in ("bent", "molecule", "wire")], 2.6)
     energies, gradients, _ = derivatives.evaluate(net, graph)
+    assert net.with_splines(256).memory(100, 30) < net.memory(100, 30)
     deviations = []
     for n_knots in (256, 1024):
         ours, by_ours, _ = derivatives.evaluate(net.with_splines(n_knots), graph)
