@@ -46,11 +46,9 @@ from ase_pet.potentials.tensornet_layers import (
     Embedding,
     Interaction,
     Pairs,
-    Readout,
-    TensorHead,
     TensorNetHypers,
-    in_double,
 )
+from ase_pet.potentials.tensornet_readouts import Readout, TensorHead, in_double
 from ase_pet.potentials.tensors import RANKS
 
 __all__ = ["TensorNet", "TensorNetHypers"]
