@@ -77,7 +77,8 @@ class Mix(nn.Module):
     def __init__(self, n_units: int) -> None:
         super().__init__()
         bound = n_units**-0.5
-        self.weight = nn.Parameter(torch.empty(3, n_units, n_units).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(3, n_units, n_units))
+        nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         """[9, n_atoms, n_units] -> the same."""
