@@ -9,7 +9,8 @@ Peers named ``matgl...`` and ours evaluate MatGL's TensorNet-MatPES-PBE-v2025.1;
 these weights in another convention, which for a single element makes no difference. Peers named
 ``torchmdnet...`` and ours evaluate a TorchMD-NET checkpoint; that code has no stress, casts
 to single precision and takes no cell below twice the cutoff: 8 atoms are a free cluster there.
-``skin 0`` is ours without reuse of neighbour lists, which none of the others has.
+``skin 0`` is ours without reuse of neighbour lists, which none of the others has; ``splines`` is
+ours with ``splines=True``.
 
 Peak memory is measured apart, one process at a time. The timed ones run at once and keep what they
 had, several gigabytes each for plain MatGL from 512 atoms on.
@@ -33,6 +34,8 @@ from remote import MATPES, TORCHMDNET, Contestant, Worker, add_peers, ours, peer
 
 REPEATS = {8: 1, 64: 2, 216: 3, 512: 4, 1000: 5}
 MOVE = 0.01
+#: Ours, in tables of ratios.
+OURS = ("skin 0", "ours", "splines")
 
 
 def silicon(n_atoms: int, *, free: bool = False) -> Atoms:
@@ -46,13 +49,17 @@ def silicon(n_atoms: int, *, free: bool = False) -> Atoms:
 
 
 def groups(given: list[Contestant], checkpoints: list[Path]) -> dict[str, list[Contestant]]:
-    """Who runs against whom, by model. Ours comes first, with reuse of neighbour lists second."""
-    matgl = [c for c in given if c.code == "matgl"]
-    found = {"MatPES": [ours(MATPES, "ase_pet, skin 0", skin=0.0), ours(MATPES), *matgl]}
+    """Who runs against whom, by model; ours, in the order of ``OURS``, come first."""
+
+    def each(path: Path) -> list[Contestant]:
+        splined = ours(path, "ase_pet, splines", splines=True)
+        return [ours(path, "ase_pet, skin 0", skin=0.0), ours(path), splined]
+
+    found = {"MatPES": each(MATPES) + [c for c in given if c.code == "matgl"]}
     torchmdnet = [c for c in given if c.code == "torchmdnet"]
     for path in checkpoints if torchmdnet else []:
-        both = [ours(path, "ase_pet, skin 0", skin=0.0), ours(path)]
-        found[path.stem] = [*both, *(c.on(path, max_num_neighbors=128) for c in torchmdnet)]
+        others = [c.on(path, max_num_neighbors=128) for c in torchmdnet]
+        found[path.stem] = each(path) + others
     return found
 
 
@@ -120,7 +127,7 @@ def measure(group: str, contestants: list[Contestant], arguments: argparse.Names
                 ratios = {
                     f"{ours} / this{' cpu' * (kind == 'cpu ms')}": timed[k][kind] / t[kind]
                     for kind in ("ms", "cpu ms")
-                    for k, ours in enumerate(("skin 0", "ours"))
+                    for k, ours in enumerate(OURS)
                 }
                 rows.append({**row, **t, **w, **ratios, "energy differs": wrong})
                 times = f"{t['ms']:.4g} ms, {t['cpu ms']:.4g} of processors"
@@ -130,7 +137,7 @@ def measure(group: str, contestants: list[Contestant], arguments: argparse.Names
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """A table for each model and number of threads: time, ratios and memory by size."""
-    text = ["ms (ours with skin 0 / this, ours / this), peak MB"]
+    text = ["ms (ours with skin 0 / this, ours / this, with splines / this), peak MB"]
     for group, threads in dict.fromkeys((r["model"], r["threads"]) for r in rows):
         chosen = [r for r in rows if (r["model"], r["threads"]) == (group, threads)]
         sizes = list(dict.fromkeys(r["atoms"] for r in chosen))
@@ -145,7 +152,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 def cell(row: dict[str, Any]) -> str:
     """What one code needs for one structure."""
-    ratios = f"{row['skin 0 / this']:.2f}, {row['ours / this']:.2f}"
+    ratios = ", ".join(f"{row[f'{name} / this']:.2f}" for name in OURS)
     return f"{row['ms']:.4g} ({ratios}), {row['peak MB']:.0f}"
 
 
@@ -171,7 +178,7 @@ def main() -> None:
     rows = []
     for group, contestants in groups(peers(arguments.peer), arguments.torchmdnet_model).items():
         rows += measure(group, contestants, arguments)
-    columns = ["model", "atoms", "threads", "code", "ms", "skin 0 / this", "ours / this"]
+    columns = ["model", "atoms", "threads", "code", "ms", *(f"{name} / this" for name in OURS)]
     columns += ["cpu ms", "peak MB", "rise MB", "energy differs"]
     table = [[r["model"], r["atoms"], *(r[c] for c in columns[2:])] for r in rows]
     show("Energy, forces and stress of silicon", columns, table)
