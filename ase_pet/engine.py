@@ -16,7 +16,7 @@ from ase_pet.ecse.settings import settings
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
-from ase_pet.potentials.base import Backbone, takes_charge, takes_spin
+from ase_pet.potentials.base import Backbone, takes_charge, takes_spin, with_splines
 from ase_pet.potentials.species import symbols
 from ase_pet.potentials.total import Total
 
@@ -83,10 +83,11 @@ class Engine:
         charge: Total charge of each structure that has none of its own, e; only for models that
             were trained with one.
         spin: Likewise its spin multiplicity, 2S + 1.
+        splines: Take functions of distances from splines; only for models that have some.
 
     Raises:
-        ValueError: If an option has a value that is not named here, or a charge or spin is given
-            to a model without it.
+        ValueError: If an option has a value that is not named here, or a charge, spin or splines
+            are asked of a model without them.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Engine:
         invariant_atoms: bool = True,
         charge: float = 0.0,
         spin: float = 1.0,
+        splines: bool = False,
     ) -> None:
         if symmetry is not None and symmetry not in SYMMETRIES:
             raise ValueError(
@@ -123,6 +125,8 @@ class Engine:
         self.invariant_atoms = invariant_atoms
         bare = copy.deepcopy(potential).to(self.device, resolve_dtype(dtype)).eval()
         self.bare = bare.requires_grad_(False)
+        if splines:
+            self.bare.backbone = with_splines(self.bare.backbone)
         if neighbors == "auto" and math.isinf(self.bare.cutoff):
             neighbors = "cell_list"  # others become slow where boxes are long and empty
         self.search = make_search(neighbors, device=str(self.device))

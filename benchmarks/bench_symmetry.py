@@ -1,7 +1,8 @@
-"""Residual of the symmetry: 50 rotations and reflections of ten structures, for each shipped model.
+"""Residual of the symmetry: 50 rotations and reflections of eleven structures, for each model.
 
-Energies relative to |E| (at least 1 eV), forces and stress to the largest component (at least
-1 eV/Å and 0.01 eV/Å³), in float64, with ECSE and for the bare model.
+Shipped models, and MatGL's TensorNet-MatPES-PBE where it lies beside the project. Energies relative
+to |E| (at least 1 eV), all else to its largest component (at least 1 eV/Å, 0.01 eV/Å³, 0.1 e·Å and
+0.1 e²Å²/eV), in float64, with the model's default symmetry and bare.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from ase.build import bulk, surface
 from ase.data import chemical_symbols, covalent_radii
 from ase.stress import voigt_6_to_full_3x3_stress
 from common import rotate, rotation, shipped, show, write
+from remote import MATPES
 
 from ase_pet import PETCalculator
 
@@ -63,14 +65,14 @@ def structures(species: tuple[int, ...]) -> dict[str, Atoms]:
     }
 
 
-def deviations(calc: PETCalculator, atoms: Atoms) -> tuple[float, float, float]:
-    """Largest relative deviation of energy, forces and stress."""
+def deviations(calc: PETCalculator, atoms: Atoms) -> tuple[float, float, float, float]:
+    """Largest relative deviation of energy, forces, stress, and dipole and polarizability."""
     rng = np.random.default_rng(0)
     qs = [rotation(rng, reflect=bool(k % 2)) for k in range(N_ROTATIONS)]
     reference, *turned = calc.compute([atoms, *(rotate(atoms, q) for q in qs)])
     energy, forces = reference["energy"], reference["forces"]
     force_scale = max(1.0, float(np.abs(forces).max()))
-    de = df = ds = 0.0
+    de = df = ds = dt = 0.0
     for q, out in zip(qs, turned, strict=True):
         de = max(de, abs(out["energy"] - energy) / max(1.0, abs(energy)))
         df = max(df, float(np.abs(out["forces"] - forces @ q.T).max()) / force_scale)
@@ -79,20 +81,27 @@ def deviations(calc: PETCalculator, atoms: Atoms) -> tuple[float, float, float]:
             other = voigt_6_to_full_3x3_stress(out["stress"])
             scale = max(0.01, float(np.abs(stress).max()))
             ds = max(ds, float(np.abs(other - q @ stress @ q.T).max()) / scale)
-    return de, df, ds
+        for name in {"dipole", "polarizability"} & reference.keys():
+            expected = q @ reference[name]
+            expected = expected if name == "dipole" else expected @ q.T
+            scale = max(0.1, float(np.abs(expected).max()))
+            dt = max(dt, float(np.abs(out[name] - expected).max()) / scale)
+    return de, df, ds, dt
 
 
 def main() -> None:
     """Measure every shipped model."""
     data = {}
-    for name, path in shipped().items():
+    others = {MATPES.name: MATPES} if MATPES.is_dir() else {}
+    for name, path in {**shipped(), **others}.items():
         ecse = PETCalculator(path, dtype="float64")
         bare = PETCalculator(path, dtype="float64", symmetry=None)
         rows = []
-        for label, atoms in structures(ecse.model.species).items():
+        species = ecse.model.species if len(ecse.model.species) < 20 else (8, 14)
+        for label, atoms in structures(species).items():
             row = [*deviations(ecse, atoms), *deviations(bare, atoms)]
             rows.append([label, *row])
-        columns = ["energy", "forces", "stress"]
+        columns = ["energy", "forces", "stress", "tensors"]
         show(
             f"{name}: largest relative deviation over {N_ROTATIONS} rotations and reflections",
             ["structure", *(f"{c}, ECSE" for c in columns), *(f"{c}, bare" for c in columns)],

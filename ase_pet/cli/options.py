@@ -51,6 +51,7 @@ def _calculator(
     memory_budget: Annotated[str, typer.Option(help="Like 500MB or 2GB.")] = "2GB",
     charge: Annotated[float, typer.Option(help="Total charge, for models that take one.")] = 0.0,
     spin: Annotated[float, typer.Option(help="Spin multiplicity, likewise.")] = 1.0,
+    splines: Annotated[bool, typer.Option(help="Faster TensorNets, within 1e-10 eV/atom.")] = False,
 ) -> PETCalculator:
     from ase_pet import PETCalculator
 
@@ -66,6 +67,7 @@ def _calculator(
         memory_budget=memory_budget,
         charge=charge,
         spin=spin,
+        splines=splines,
     )
 
 

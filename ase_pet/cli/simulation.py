@@ -69,7 +69,9 @@ def evaluate_structures(
     if json:
         return show_json(results)
     table = Table(title=f"{structure}, {calculator.model.path}")
-    for column in ("", "formula", "energy, eV", "eV/atom", "largest force, eV/Å", "pressure, GPa"):
+    columns = ["", "formula", "energy, eV", "eV/atom", "largest force, eV/Å", "pressure, GPa"]
+    has_dipoles = any("dipole" in found for found in results)
+    for column in [*columns, "dipole, e·Å"] if has_dipoles else columns:
         table.add_column(column, justify="right")
     for k, (atoms, found) in enumerate(zip(structures, results, strict=True)):
         force = np.linalg.norm(found["forces"], axis=1).max()
@@ -81,8 +83,16 @@ def evaluate_structures(
             f"{found['energy'] / len(atoms):.6f}",
             f"{force:.6f}",
             "-" if pressure is None else f"{pressure:.4f}",
+            *([_norm(found.get("dipole"))] if has_dipoles else []),
         )
     return make_console().print(table)
+
+
+def _norm(vector: Any) -> str:
+    """Length of a vector with four digits; a dash for none."""
+    import numpy as np
+
+    return "-" if vector is None else f"{np.linalg.norm(vector):.4f}"
 
 
 @takes_calculator

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ase_pet.errors import CheckpointError
 from ase_pet.formats.files import sha256_of, write_atomically
@@ -306,6 +307,22 @@ def check_hypers(hypers_class: type, values: Mapping[str, Any], where: str) -> A
         raise CheckpointError(f"{where}: hyperparameters: {error}") from error
 
 
+class _Uninitialised(TorchFunctionMode):
+    """Skips the initialisation of weights, which are replaced or have no memory.
+
+    On the meta device it would import a compiler, which takes longer than all else in loading.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Return the tensor as it is from functions of ``torch.nn.init``."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def build(
     network: type[_Network],
     hypers: Any,
@@ -328,13 +345,13 @@ def build(
             "hyperparameters ask for; they do not belong together"
         )
     try:
-        with torch.device("meta"):  # shapes without memory
+        with torch.device("meta"), _Uninitialised():  # shapes without memory
             expected = network(hypers, species).state_dict()
     except (OverflowError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{where}: species or hyperparameters: {reason}") from error
     _check_weights(weights, expected, where)
-    with torch.random.fork_rng(devices=[]):  # loading does not disturb the random numbers of others
+    with torch.random.fork_rng(devices=[]), _Uninitialised():  # others' random numbers stay
         built = network(hypers, species)
     built.to(dtype)
     built.load_state_dict(dict(weights))

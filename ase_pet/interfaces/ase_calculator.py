@@ -70,6 +70,9 @@ class PETCalculator(Calculator):
         charge: Total charge of the structure, e, for models that were trained with one;
             ``atoms.info["charge"]`` goes before it.
         spin: Likewise its spin multiplicity, 2S + 1; ``atoms.info["spin"]`` goes before it.
+        charge: Total charge of the structure, e, for models that were trained with one.
+        splines: Take a TensorNet's functions of distances from splines: about twice as fast, with
+            energies some 1e-11 eV an atom and forces some 1e-7 eV/Å beside those without.
 
     Attributes:
         model: The checkpoint, bare, with its metadata.
@@ -97,6 +100,7 @@ class PETCalculator(Calculator):
         memory_budget: int | str = "2GB",
         charge: float = 0.0,
         spin: float = 1.0,
+        splines: bool = False,
     ) -> None:
         if not isinstance(model, str | Path | Model):
             raise TypeError(f"model: expected a path or a Model, got {type(model).__name__}")
@@ -116,6 +120,7 @@ class PETCalculator(Calculator):
             memory_budget=memory_budget,
             charge=charge,
             spin=spin,
+            splines=splines,
         )
 
     def set(self, **options: Any) -> dict[str, Any]:
@@ -141,11 +146,8 @@ class PETCalculator(Calculator):
             raise ValueError(f"skin: expected a length in Å, at least 0, got {options['skin']!r}")
         dtype = self.model.dtype if dtype is None else str(dtype).removeprefix("torch.")
         given = {"device": str(device), "dtype": dtype, "memory_budget": _bytes(budget)}
-        return Engine(
-            self.model.potential,
-            **{**options, **given},
-            invariant_atoms=self.model.invariant_atoms,
-        )
+        given["invariant_atoms"] = self.model.invariant_atoms
+        return Engine(self.model.potential, **{**options, **given})
 
     @property
     def engine(self) -> Engine:

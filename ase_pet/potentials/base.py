@@ -70,3 +70,19 @@ def takes_charge(backbone: Backbone) -> bool:
 def takes_spin(backbone: Backbone) -> bool:
     """Whether ``graph.spin`` matters to a backbone: its attribute ``takes_spin``, if any."""
     return bool(getattr(backbone, "takes_spin", False))
+
+
+def with_splines(backbone: Backbone) -> Backbone:
+    """A copy of a backbone for evaluation, with splines for its functions of distances.
+
+    Raises:
+        ValueError: If it has none, which is to say no method ``with_splines``.
+    """
+    make = getattr(backbone, "with_splines", None)
+    if make is None:
+        raise ValueError(
+            "splines: this model has no functions of distances alone, as TensorNet has; "
+            "leave splines out"
+        )
+    splined: Backbone = make()
+    return splined

@@ -13,6 +13,7 @@ can be differentiated any number of times, as training on forces needs it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ from ase_pet.potentials.constants import Constant
 
 #: Irreducible part (isotropic, antisymmetric, symmetric traceless) of each component.
 PARTS = (0, 1, 1, 1, 2, 2, 2, 2, 2)
-#: Components of each part.
+#: How many components each part has, and which.
+SIZES = [1, 3, 5]
 SLICES = (slice(0, 1), slice(1, 4), slice(4, 9))
 
 
@@ -75,113 +77,180 @@ class Mix(nn.Module):
     def __init__(self, n_units: int) -> None:
         super().__init__()
         bound = n_units**-0.5
-        self.weight = nn.Parameter(torch.empty(3, n_units, n_units).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(3, n_units, n_units))
+        nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         """[9, n_atoms, n_units] -> the same."""
-        return torch.cat([x[part] @ w.T for part, w in zip(SLICES, self.weight, strict=True)])
+        sizes = zip(self.weight, SIZES, strict=True)
+        return torch.bmm(x, torch.cat([w.expand(n, -1, -1) for w, n in sizes]).mT)
 
 
 def squared_norms(x: Tensor) -> Tensor:
     """|I|², |A|², |S|² side by side: [9, n_atoms, n_units] -> [n_atoms, 3 n_units]."""
-    squares = x.square()
-    return torch.cat([squares[part].sum(0) for part in SLICES], 1)
+    return torch.cat([part.sum(0) for part in torch.split(x.square(), SIZES)], 1)
 
 
 def scale_parts(x: Tensor, factors: Tensor) -> Tensor:
     """Multiply the parts of [9, n, n_units] by factors [n, 3 n_units], one a part and channel."""
-    by_part = factors.view(*factors.shape[:-1], 3, -1).movedim(-2, 0)
-    return torch.cat([x[part] * f for part, f in zip(SLICES, by_part, strict=True)])
+    parts, by_part = torch.split(x, SIZES), factors.chunk(3, 1)
+    return torch.cat([part * f for part, f in zip(parts, by_part, strict=True)])
 
 
-def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Matrix products of [3, 3, n_atoms, n_units], channel by channel."""
-    product: Tensor = _Multiply.apply(a, b)  # type: ignore[no-untyped-call]
+def shorten(x: Tensor) -> Tensor:
+    """x/(|x|² + 1), the norm that of all components: [9, n_atoms, n_units] -> the same."""
+    shortened: Tensor = _Shorten.apply(x)  # type: ignore[no-untyped-call]
+    return shortened
+
+
+def multiply(a: Tensor, b: Tensor, *, both_ways: bool = False) -> Tensor:
+    """Matrix products AB, or AB + BA, of [3, 3, n_atoms, n_units], channel by channel."""
+    product: Tensor = _Multiply.apply(a, b, both_ways)  # type: ignore[no-untyped-call]
     return product
 
 
-def gather_scale_add(factors: Tensor, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
+def gather_scale_add(
+    factors: Tensor, x: Tensor, source: Tensor, target: Tensor, *, both_ways: bool = False
+) -> Tensor:
     r"""Sums over pairs, :math:`m_{ciu} = \sum_{p:\,target(p)=i} f_{pk(c)u}\, x_{c\,source(p)u}`.
 
-    Memory beyond the result is that of one component of all pairs.
+    Memory beyond the result is that of some hundred pairs, on a GPU of some ten thousand.
 
     Args:
         factors: [n_pairs, 3, n_units], one for each irreducible part.
         x: [9, n_atoms, n_units].
         source: [n_pairs], int64.
         target: [n_pairs], int64.
+        both_ways: Add the sum with source and target exchanged.
 
     Returns:
         [9, n_atoms, n_units].
     """
-    summed: Tensor = _GatherScaleAdd.apply(factors, x, source, target)  # type: ignore[no-untyped-call]
+    summed: Tensor = _GatherScaleAdd.apply(factors, x, source, target, both_ways)  # type: ignore[no-untyped-call]
     return summed
 
 
-class _Multiply(torch.autograd.Function):
-    """With C = AB: dA = dC Bᵀ and dB = Aᵀ dC."""
+class _Shorten(torch.autograd.Function):
+    """With y = x/d and d = |x|² + 1: dx = (dy - 2x (y·dy))/d."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        product = a[:, 0, None] * b[None, 0]
-        product.addcmul_(a[:, 1, None], b[None, 1])
-        return product.addcmul_(a[:, 2, None], b[None, 2])
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        d = x.square().sum(0) + 1.0
+        return x / d
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (g,) = gradients
-        a, b = ctx.saved_tensors
-        by_a = multiply(g, b.transpose(0, 1)) if ctx.needs_input_grad[0] else None
-        by_b = multiply(a.transpose(0, 1), g) if ctx.needs_input_grad[1] else None
-        return by_a, by_b
+        (x,) = ctx.saved_tensors
+        d: Tensor = x.square().sum(0) + 1.0
+        return torch.addcmul(g, x, (x * g).sum(0) / d, value=-2.0) / d
+
+
+class _Multiply(torch.autograd.Function):
+    """With C = AB: dA = dC Bᵀ and dB = Aᵀ dC; likewise both ways."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, both_ways: bool) -> Tensor:
+        ctx.save_for_backward(a, b)
+        ctx.both_ways = both_ways
+        product = a[:, 0, None] * b[None, 0]
+        for k in (1, 2):
+            product.addcmul_(a[:, k, None], b[None, k])
+        for k in range(3) if both_ways else ():
+            product.addcmul_(b[:, k, None], a[None, k])
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (g,) = gradients
+        (a, b), both_ways = ctx.saved_tensors, ctx.both_ways
+        by_a = by_b = None
+        if ctx.needs_input_grad[0]:
+            by_a = multiply(g, b.transpose(0, 1), both_ways=both_ways)
+        if ctx.needs_input_grad[1]:
+            by_b = multiply(a.transpose(0, 1), g, both_ways=both_ways)
+        return by_a, by_b, None
 
 
 class _GatherScaleAdd(torch.autograd.Function):
     """Linear in the factors and in x; the transpose in x swaps source and target."""
 
     @staticmethod
-    def forward(ctx: Any, factors: Tensor, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, factors: Tensor, x: Tensor, source: Tensor, target: Tensor, both_ways: bool
+    ) -> Tensor:
         ctx.save_for_backward(factors, x, source, target)
+        ctx.both_ways = both_ways
+        part = torch.tensor(PARTS, device=x.device)
+        x = x.transpose(0, 1).contiguous()
         summed = torch.zeros_like(x)
-        gathered = x.new_empty(len(source), x.shape[2])
-        for component, part in enumerate(PARTS):
-            torch.index_select(x[component], 0, source, out=gathered)
-            gathered.mul_(factors[:, part])
-            summed[component].index_add_(0, target, gathered)
-        return summed
+        for chunk, (scale, scaled) in _chunks(len(source), x, 2):
+            i, j = source[chunk], target[chunk]
+            torch.index_select(factors[chunk], 1, part, out=scale)
+            torch.index_select(x, 0, i, out=scaled)
+            summed.index_add_(0, j, scaled.mul_(scale))
+            if both_ways:
+                torch.index_select(x, 0, j, out=scaled)
+                summed.index_add_(0, i, scaled.mul_(scale))
+        return summed.transpose(0, 1).contiguous()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (g,) = gradients
         factors, x, source, target = ctx.saved_tensors
         by_factors = by_x = None
         if ctx.needs_input_grad[0]:
-            by_factors = _GatherDot.apply(x, g, source, target)  # type: ignore[no-untyped-call]
+            by_factors = _GatherDot.apply(x, g, source, target, ctx.both_ways)  # type: ignore[no-untyped-call]
         if ctx.needs_input_grad[1]:
-            by_x = gather_scale_add(factors, g, target, source)
-        return by_factors, by_x, None, None
+            by_x = gather_scale_add(factors, g, target, source, both_ways=ctx.both_ways)
+        return by_factors, by_x, None, None, None
 
 
 class _GatherDot(torch.autograd.Function):
     """For each pair and part, the sum over its components of x[source] y[target]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, source: Tensor, target: Tensor, both_ways: bool
+    ) -> Tensor:
         ctx.save_for_backward(x, y, source, target)
-        dots = x.new_zeros(len(source), 3, x.shape[2])
-        first = x.new_empty(len(source), x.shape[2])
-        second = torch.empty_like(first)
-        for component, part in enumerate(PARTS):
-            torch.index_select(x[component], 0, source, out=first)
-            torch.index_select(y[component], 0, target, out=second)
-            dots[:, part].addcmul_(first, second)
+        ctx.both_ways = both_ways
+        x, y = (tensor.transpose(0, 1).contiguous() for tensor in (x, y))
+        dots = x.new_empty(len(source), 3, x.shape[2])
+        for chunk, (a, b, products) in _chunks(len(source), x, 3):
+            i, j = source[chunk], target[chunk]
+            torch.index_select(x, 0, i, out=a)
+            torch.index_select(y, 0, j, out=b)
+            torch.mul(a, b, out=products)
+            if both_ways:
+                torch.index_select(x, 0, j, out=a)
+                torch.index_select(y, 0, i, out=b)
+                products.addcmul_(a, b)
+            for k, part in enumerate(SLICES):
+                torch.sum(products[:, part], 1, out=dots[chunk, k])
         return dots
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (g,) = gradients
         x, y, source, target = ctx.saved_tensors
-        by_x = gather_scale_add(g, y, target, source) if ctx.needs_input_grad[0] else None
-        by_y = gather_scale_add(g, x, source, target) if ctx.needs_input_grad[1] else None
-        return by_x, by_y, None, None
+        by_x = by_y = None
+        if ctx.needs_input_grad[0]:
+            by_x = gather_scale_add(g, y, target, source, both_ways=ctx.both_ways)
+        if ctx.needs_input_grad[1]:
+            by_y = gather_scale_add(g, x, source, target, both_ways=ctx.both_ways)
+        return by_x, by_y, None, None, None
+
+
+def _chunks(n_pairs: int, x: Tensor, n_buffers: int) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of pairs that stay in a cache with [n_buffers, n, 9, n_units] to work in."""
+    numbers = 1 << (18 if x.device.type == "cpu" else 24)
+    size = max(1, min(n_pairs, numbers // (9 * x.shape[2])))
+    buffers = x.new_empty(n_buffers, size, 9, x.shape[2])
+    for start in range(0, n_pairs, size):
+        yield slice(start, start + size), buffers[:, : n_pairs - start]

@@ -41,6 +41,12 @@ def make_basis(kind: str, n_functions: int, cutoff: float, inner_cutoff: float =
     raise ValueError(f"rbf: expected one of {RADIAL_BASES}, got {kind!r}")
 
 
+def _evenly(start: float, stop: float, n: int) -> Tensor:
+    """Numbers [n] from start to stop; without values where shapes alone are asked for."""
+    empty = torch.empty(n)
+    return empty if empty.is_meta else torch.linspace(start, stop, n)
+
+
 class ExponentialBasis(nn.Module):
     r"""Gaussians of an exponential of the distance, denser at short range.
 
@@ -60,7 +66,7 @@ class ExponentialBasis(nn.Module):
         self.cutoff = cutoff
         self.inner_cutoff = inner_cutoff
         start = math.exp(inner_cutoff - cutoff)
-        self.means = nn.Parameter(torch.linspace(start, 1.0, n_functions))
+        self.means = nn.Parameter(_evenly(start, 1.0, n_functions))
         self.betas = nn.Parameter(torch.full((n_functions,), (2 / n_functions * (1 - start)) ** -2))
 
     def forward(self, r: Tensor) -> Tensor:
@@ -84,7 +90,7 @@ class GaussianBasis(nn.Module):
     def __init__(self, n_functions: int, cutoff: float) -> None:
         super().__init__()
         spacing = cutoff / max(1, n_functions - 1)
-        self.means = nn.Parameter(torch.linspace(0.0, cutoff, n_functions))  # Å
+        self.means = nn.Parameter(_evenly(0.0, cutoff, n_functions))  # Å
         self.gammas = nn.Parameter(torch.full((n_functions,), 0.5 / spacing**2))  # Å⁻²
 
     def forward(self, r: Tensor) -> Tensor:

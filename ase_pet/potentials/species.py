@@ -57,7 +57,7 @@ class SpeciesTable(nn.Module):
         if self.species[0] < 0 or self.species[-1] >= len(_SYMBOLS):
             raise ValueError(f"species: expected atomic numbers 0 to 118, got {list(species)}")
         index = torch.full((len(_SYMBOLS),), -1, dtype=torch.int64)
-        index[list(self.species)] = torch.arange(len(self.species))
+        index[list(self.species)] = torch.tensor(range(len(self.species)))
         self.register_buffer("index", index, persistent=False)
 
     def forward(self, numbers: Tensor) -> Tensor:

@@ -25,8 +25,11 @@ Source:
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +39,16 @@ from ase_pet.potentials.cartesian import Basis
 from ase_pet.potentials.cutoffs import cosine_cutoff
 from ase_pet.potentials.radial import make_basis
 from ase_pet.potentials.species import SpeciesTable
+from ase_pet.potentials.splines import Splines
 from ase_pet.potentials.tensornet_charges import Charges, Coulomb
 from ase_pet.potentials.tensornet_layers import (
     ACTIVATIONS,
     Embedding,
     Interaction,
     Pairs,
-    Readout,
-    TensorHead,
     TensorNetHypers,
-    in_double,
 )
+from ase_pet.potentials.tensornet_readouts import Readout, TensorHead, in_double
 from ase_pet.potentials.tensors import RANKS
 
 __all__ = ["TensorNet", "TensorNetHypers"]
@@ -105,17 +107,47 @@ class TensorNet(nn.Module):
         """Floating-point type in which the network computes."""
         return self.embedding.mix.weight.dtype
 
+    def with_splines(self, n_knots: int = 2048) -> TensorNet:
+        """Return a copy for evaluation, whose interactions take their weights from splines.
+
+        They belong to the weights and the dtype at present. Energies have first derivatives only.
+
+        Args:
+            n_knots: Pieces of a spline.
+
+        Raises:
+            ValueError: If the weights of interactions depend on more than a distance.
+        """
+        if self.hypers.n_charges:
+            raise ValueError(
+                "splines: interactions of this model depend on charges, not on distances alone; "
+                "leave splines out"
+            )
+        exact, splined = copy.deepcopy(self).double(), copy.deepcopy(self)
+
+        def weights(filters: Any, r: Tensor) -> Tensor:
+            functions, envelope = exact._describe(r)
+            values: Tensor = envelope * filters(functions)
+            return values
+
+        for layer, like in zip(splined.layers, exact.layers, strict=True):
+            function = functools.partial(weights, like.filters)
+            layer.splines = Splines(function, self.hypers.cutoff, n_knots).to(self.dtype)
+        return splined
+
     def memory(self, n_atoms: int, n_neighbors: int) -> int:
         """Estimate the bytes of one evaluation with its gradient: linear in atoms and edges.
 
-        An edge takes 7 ``n_units`` numbers a layer and 5 more for each function and direction.
+        An edge takes 7 ``n_units`` numbers a layer, 2 with splines, and 5 more for each function
+        and direction.
 
         Args:
             n_atoms: Atoms of the graph.
             n_neighbors: The largest number of neighbours of an atom.
         """
         h = self.hypers
-        of_edge = 7 * h.n_units * max(1, h.n_layers) + 50 * h.n_functions
+        splined = any(layer.splines is not None for layer in self.layers)
+        of_edge = (2 if splined else 7) * h.n_units * max(1, h.n_layers) + 50 * h.n_functions
         of_atom = 9 * h.n_units * (8 + 20 * h.n_layers)
         return (
             n_atoms * (n_neighbors * of_edge + of_atom) * self.embedding.mix.weight.element_size()
@@ -171,7 +203,7 @@ class TensorNet(nn.Module):
         r = mean.square().sum(1).clamp_min(_TINY).sqrt()
         functions, envelope = self._describe(r)
         first, second = graph.centers[chosen], graph.others[chosen]
-        return Pairs(first, second, mean / r[:, None], functions, envelope)
+        return Pairs(first, second, r, mean / r[:, None], functions, envelope)
 
     def _describe(self, r: Tensor) -> tuple[Tensor, Tensor]:
         """Radial functions [n, n_functions] and envelope [n, 1] of distances [n], Å."""

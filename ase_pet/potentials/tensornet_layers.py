@@ -1,8 +1,7 @@
-"""The layers of TensorNet: embedding, interaction, readout; equations in ``tensornet.py``."""
+"""The layers of TensorNet: embedding and interaction; equations in ``tensornet.py``."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from ase_pet.potentials.cartesian import (
-    SLICES,
+    SIZES,
     Basis,
     Mix,
     gather_scale_add,
     multiply,
     scale_parts,
-    squared_norms,
+    shorten,
 )
 from ase_pet.potentials.radial import RADIAL_BASES
+from ase_pet.potentials.splines import Splines
 from ase_pet.potentials.tensors import RANKS
 
 
@@ -131,6 +131,7 @@ class Pairs:
     Attributes:
         first: [n_pairs], atom i.
         second: [n_pairs], atom j.
+        distances: [n_pairs], Å.
         directions: [n_pairs, 3], unit vectors from i to j.
         functions: [n_pairs, n_functions], radial functions.
         envelope: [n_pairs, 1], cutoff factors.
@@ -138,6 +139,7 @@ class Pairs:
 
     first: Tensor
     second: Tensor
+    distances: Tensor
     directions: Tensor
     functions: Tensor
     envelope: Tensor
@@ -195,7 +197,8 @@ class Embedding(nn.Module):
 
         atoms, others = rows // len(of_other), rows % len(of_other)
         z = of_center[species[atoms]] + of_other[others]
-        filtered = torch.cat([summed[s] @ w.T for s, w in zip(SLICES, filters, strict=True)])
+        parts = torch.split(summed, SIZES)
+        filtered = torch.cat([part @ w.T for part, w in zip(parts, filters, strict=True)])
         x = radial.new_zeros(9, n, d).index_add(1, atoms, filtered * z)
         if itself is not None:
             # A self loop has no direction: only its isotropic part is not zero.
@@ -222,6 +225,7 @@ class Interaction(nn.Module):
             *(nn.Linear(d, 2 * d), activation),
             *(nn.Linear(2 * d, 3 * d), activation),
         )
+        self.splines: Splines | None = None
         self.mix_in = Mix(d)
         self.mix_out = Mix(d)
 
@@ -244,7 +248,7 @@ class Interaction(nn.Module):
             itself: Radial functions [1, n_functions] and envelope [1, 1] of a self loop.
             charges: [n_atoms, n_charges], e, if messages know of them.
         """
-        x = x / (x.square().sum(0) + 1.0)
+        x = shorten(x)
         y = self.mix_in(x)
         message = self._messages(y, pairs, charges)
         if itself is not None:
@@ -253,10 +257,10 @@ class Interaction(nn.Module):
                 functions = torch.cat([functions.expand(len(charges), -1), charges, charges], 1)
             message = message + scale_parts(y, envelope * self.filters(functions))
         y, message = basis.matrices(y), basis.matrices(message)
-        product = multiply(y, message)
-        other = multiply(message, y) if self.hypers.group == "O(3)" else product
-        p = strength * basis.components(product + other)
-        change = self.mix_out(p / (p.square().sum(0) + 1.0))
+        both_ways = self.hypers.group == "O(3)"
+        product = multiply(y, message, both_ways=both_ways)
+        p = (1.0 if both_ways else 2.0) * strength * basis.components(product)
+        change = self.mix_out(shorten(p))
         matrices = basis.matrices(change)
         square = basis.components(multiply(matrices, matrices))
         advanced: Tensor = x + change + strength * square
@@ -270,80 +274,17 @@ class Interaction(nn.Module):
             q, p = charges[first], charges[second]
             back = pairs.envelope * self.filters(torch.cat([functions, p, q], 1))
             functions = torch.cat([functions, q, p], 1)
-        there = pairs.envelope * self.filters(functions)
-        back = there if back is None else back
+        if self.splines is None:
+            there = pairs.envelope * self.filters(functions)
+        else:
+            there = self.splines(pairs.distances)
         if self.hypers.messages == "center":
             total = there.new_zeros(y.shape[1], there.shape[1])
-            total = total.index_add(0, first, there).index_add(0, second, back)
+            total = total.index_add(0, first, there)
+            total = total.index_add(0, second, there if back is None else back)
             return scale_parts(y, total)
-        shape = (len(there), 3, y.shape[2])
-        to_first = gather_scale_add(there.view(shape), y, second, first)
-        return to_first + gather_scale_add(back.view(shape), y, first, second)
-
-
-class Readout(nn.Module):
-    """From norms of the parts to a number for each atom."""
-
-    def __init__(self, hypers: TensorNetHypers) -> None:
-        super().__init__()
-        d, w = hypers.n_units, hypers.readout_width
-        gated = hypers.readout == "gated"
-        self.norm = nn.LayerNorm(3 * d)
-        self.linear = nn.Linear(3 * d, d)
-        chosen: nn.Module = ACTIVATIONS["silu" if gated else hypers.activation]()
-        self.activation = nn.Identity() if gated else chosen
-
-        def perceptron() -> nn.Sequential:
-            widths = [d, *[w] * hypers.readout_depth]
-            steps = [m for a, b in itertools.pairwise(widths) for m in (nn.Linear(a, b), chosen)]
-            return nn.Sequential(*steps, nn.Linear(w, 1))
-
-        self.values = perceptron()
-        self.gates = perceptron() if gated else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[9, n_atoms, n_units] -> [n_atoms]."""
-        features = self.activation(self.linear(self.norm(squared_norms(x))))
-        values: Tensor = self.values(features)[:, 0]
-        return values if self.gates is None else values * self.gates(features)[:, 0].sigmoid()
-
-
-class TensorHead(nn.Module):
-    """From tensors to a vector or a symmetric matrix for each atom.
-
-    A vector is a sum over channels of antisymmetric parts, a matrix of symmetric ones plus a
-    multiple of the unit matrix, with factors that a perceptron makes of the norms of all parts.
-
-    Args:
-        hypers: Width and activation are those of the readout.
-        rank: 1 for vectors, 2 for matrices.
-    """
-
-    def __init__(self, hypers: TensorNetHypers, rank: int) -> None:
-        super().__init__()
-        d, w = hypers.n_units, hypers.readout_width
-        self.rank = rank
-        self.basis = Basis()
-        self.norm = nn.LayerNorm(3 * d)
-        self.factors = nn.Sequential(
-            nn.Linear(3 * d, w), ACTIVATIONS[hypers.activation](), nn.Linear(w, d + rank - 1)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[9, n_atoms, n_units] -> [n_atoms, 3] or [n_atoms, 3, 3]."""
-        factors, d = self.factors(self.norm(squared_norms(x))), x.shape[2]
-        part = SLICES[self.rank]
-        components = torch.einsum("cnu,nu->nc", x[part], factors[:, :d])
-        if self.rank == 1:
-            return components
-        traceless = (components @ self.basis(x.dtype)[:, part].T).view(-1, 3, 3)
-        one = torch.eye(3, dtype=x.dtype, device=x.device)
-        matrices: Tensor = traceless + factors[:, d, None, None] * one
-        return matrices
-
-
-def in_double(module: nn.Module, x: Tensor) -> Tensor:
-    """Evaluate a module in double precision, whatever the dtype of its weights."""
-    weights = {name: parameter.double() for name, parameter in module.named_parameters()}
-    found: Tensor = torch.func.functional_call(module, weights, (x.double(),))
-    return found
+        there = there.view(len(there), 3, y.shape[2])
+        if back is None:
+            return gather_scale_add(there, y, second, first, both_ways=True)
+        to_second = gather_scale_add(back.view_as(there), y, first, second)
+        return gather_scale_add(there, y, second, first) + to_second

@@ -95,6 +95,7 @@ def test_signature_is_the_documented_one() -> None:
         "memory_budget": "2GB",
         "charge": 0.0,
         "spin": 1.0,
+        "splines": False,
     }
     assert ase_pet.PETCalculator is PETCalculator
 

@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 
 from ase_pet.potentials.cartesian import (
+    PARTS,
     SLICES,
     Basis,
     Mix,
     gather_scale_add,
     multiply,
     scale_parts,
+    shorten,
     squared_norms,
 )
 
@@ -66,6 +68,21 @@ def test_products_and_their_derivatives_of_any_order() -> None:
     assert torch.autograd.gradcheck(multiply, (a, b))
     assert torch.autograd.gradgradcheck(multiply, (a, b))
 
+    def both_ways(a: Tensor, b: Tensor) -> Tensor:
+        return multiply(a, b, both_ways=True)
+
+    torch.testing.assert_close(both_ways(a, b), multiply(a, b) + multiply(b, a))
+    assert torch.autograd.gradcheck(both_ways, (a, b))
+    assert torch.autograd.gradgradcheck(both_ways, (a, b))
+
+
+def test_shortening_and_its_derivatives_of_any_order() -> None:
+    x = random(9, 3, 2).requires_grad_(True)
+    torch.testing.assert_close(shorten(x), x / (1.0 + x.square().sum(0)))
+    assert torch.equal(shorten(0.0 * x), 0.0 * x)
+    assert torch.autograd.gradcheck(shorten, x)
+    assert torch.autograd.gradgradcheck(shorten, x)
+
 
 def test_sums_over_pairs_and_their_derivatives_of_any_order() -> None:
     source, target = torch.tensor([0, 2, 2, 1, 0]), torch.tensor([1, 0, 1, 1, 0])
@@ -83,3 +100,35 @@ def test_sums_over_pairs_and_their_derivatives_of_any_order() -> None:
 
     assert torch.autograd.gradcheck(summed, (factors, x))
     assert torch.autograd.gradgradcheck(summed, (factors, x))
+
+
+def test_sums_over_pairs_go_both_ways_at_once() -> None:
+    source, target = torch.tensor([0, 2, 2, 1, 0]), torch.tensor([1, 0, 1, 1, 0])
+    factors = random(5, 3, 2).requires_grad_(True)
+    x = random(9, 3, 2).requires_grad_(True)
+
+    def summed(factors: Tensor, x: Tensor) -> Tensor:
+        return gather_scale_add(factors, x, source, target, both_ways=True)
+
+    there, back = (
+        gather_scale_add(factors, x, *way) for way in ((source, target), (target, source))
+    )
+    torch.testing.assert_close(summed(factors, x), there + back)
+    assert torch.autograd.gradcheck(summed, (factors, x))
+    assert torch.autograd.gradgradcheck(summed, (factors, x))
+
+
+def test_many_pairs_are_taken_in_chunks_and_none_is_possible() -> None:
+    n, d = 20, 128
+    source, target = (torch.arange(1000).mul(k).remainder(n) for k in (3, 7))
+    factors, x, y = random(1000, 3, d).requires_grad_(True), random(9, n, d), random(9, n, d)
+    part = torch.tensor(PARTS)
+    sums = gather_scale_add(factors, x, source, target)
+    each = factors.detach().movedim(1, 0)[part] * x[:, source]
+    torch.testing.assert_close(sums, torch.zeros_like(x).index_add(1, target, each))
+    (dots,) = torch.autograd.grad(sums, factors, y)
+    each = x[:, source] * y[:, target]
+    expected = torch.stack([each[s].sum(0) for s in SLICES], 1)
+    torch.testing.assert_close(dots, expected)
+    none = gather_scale_add(factors[:0], x, source[:0], target[:0], both_ways=True)
+    assert torch.equal(none, torch.zeros_like(x))

@@ -93,6 +93,8 @@ def test_a_run_learns_tensors(
         list(written.get_dipole_moment()), abs=1e-7
     )
     assert written.info["polarizability"].shape == (3, 3)
+    table = runner.invoke(app, ["eval", str(path), str(data)], env={"COLUMNS": "200"}).stdout
+    assert f"{np.linalg.norm(written.get_dipole_moment()):.4f}" in table
 
 
 def test_a_recipe_without_labels(recipe: dict[str, Any], write_recipe: Callable[..., Path]) -> None:

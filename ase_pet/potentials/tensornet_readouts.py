@@ -1,0 +1,79 @@
+"""What TensorNet says of an atom, from its tensors: an energy, a vector, a matrix."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from ase_pet.potentials.cartesian import SLICES, Basis, squared_norms
+from ase_pet.potentials.tensornet_layers import ACTIVATIONS, TensorNetHypers
+
+
+class Readout(nn.Module):
+    """From norms of the parts to a number for each atom."""
+
+    def __init__(self, hypers: TensorNetHypers) -> None:
+        super().__init__()
+        d, w = hypers.n_units, hypers.readout_width
+        gated = hypers.readout == "gated"
+        self.norm = nn.LayerNorm(3 * d)
+        self.linear = nn.Linear(3 * d, d)
+        chosen: nn.Module = ACTIVATIONS["silu" if gated else hypers.activation]()
+        self.activation = nn.Identity() if gated else chosen
+
+        def perceptron() -> nn.Sequential:
+            widths = [d, *[w] * hypers.readout_depth]
+            steps = [m for a, b in itertools.pairwise(widths) for m in (nn.Linear(a, b), chosen)]
+            return nn.Sequential(*steps, nn.Linear(w, 1))
+
+        self.values = perceptron()
+        self.gates = perceptron() if gated else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[9, n_atoms, n_units] -> [n_atoms]."""
+        features = self.activation(self.linear(self.norm(squared_norms(x))))
+        values: Tensor = self.values(features)[:, 0]
+        return values if self.gates is None else values * self.gates(features)[:, 0].sigmoid()
+
+
+class TensorHead(nn.Module):
+    """From tensors to a vector or a symmetric matrix for each atom.
+
+    A vector is a sum over channels of antisymmetric parts, a matrix of symmetric ones plus a
+    multiple of the unit matrix, with factors that a perceptron makes of the norms of all parts.
+
+    Args:
+        hypers: Width and activation are those of the readout.
+        rank: 1 for vectors, 2 for matrices.
+    """
+
+    def __init__(self, hypers: TensorNetHypers, rank: int) -> None:
+        super().__init__()
+        d, w = hypers.n_units, hypers.readout_width
+        self.rank = rank
+        self.basis = Basis()
+        self.norm = nn.LayerNorm(3 * d)
+        self.factors = nn.Sequential(
+            nn.Linear(3 * d, w), ACTIVATIONS[hypers.activation](), nn.Linear(w, d + rank - 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[9, n_atoms, n_units] -> [n_atoms, 3] or [n_atoms, 3, 3]."""
+        factors, d = self.factors(self.norm(squared_norms(x))), x.shape[2]
+        part = SLICES[self.rank]
+        components = torch.einsum("cnu,nu->nc", x[part], factors[:, :d])
+        if self.rank == 1:
+            return components
+        traceless = (components @ self.basis(x.dtype)[:, part].T).view(-1, 3, 3)
+        one = torch.eye(3, dtype=x.dtype, device=x.device)
+        matrices: Tensor = traceless + factors[:, d, None, None] * one
+        return matrices
+
+
+def in_double(module: nn.Module, x: Tensor) -> Tensor:
+    """Evaluate a module in double precision, whatever the dtype of its weights."""
+    weights = {name: parameter.double() for name, parameter in module.named_parameters()}
+    found: Tensor = torch.func.functional_call(module, weights, (x.double(),))
+    return found
