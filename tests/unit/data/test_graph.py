@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from ase import Atoms
@@ -77,5 +79,7 @@ def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"shifts: expected shape \[\d+, 3\]"):
         Edges(edges.centers, edges.others, edges.shifts[1:], edges.reverse)
     graph = Graph.build(system, edges)
+    with pytest.raises(ValueError, match=r"spin: expected shape \[1\], got \[2\]"):
+        replace(graph, spin=torch.ones(2, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"vectors: expected shape"):
         graph.with_vectors(graph.vectors[:-1])

@@ -3,11 +3,11 @@ from __future__ import annotations
 import torch
 
 from ase_pet.ecse import Symmetrized
-from ase_pet.potentials.base import Backbone, Potential
+from ase_pet.potentials.base import Backbone, Potential, takes_charge, takes_spin
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
-from tests.tiny import Pairwise, tiny_pet
+from tests.tiny import Pairwise, tiny_modern_pet, tiny_pet
 
 
 def test_every_term_is_a_potential() -> None:
@@ -17,7 +17,17 @@ def test_every_term_is_a_potential() -> None:
 
 def test_backbones_know_their_species_and_memory() -> None:
     assert isinstance(tiny_pet(), Backbone)
+    assert isinstance(tiny_modern_pet(), Backbone)
     assert isinstance(Symmetrized(tiny_pet()), Backbone)
     assert isinstance(Pairwise(), Backbone)
     assert not isinstance(ZBL(), Backbone)
     assert not isinstance(torch.nn.Linear(1, 1), Potential)
+
+
+def test_backbones_say_whether_charge_and_spin_matter() -> None:
+    for backbone in (tiny_pet(), Pairwise(), tiny_modern_pet()):
+        assert not takes_charge(backbone)
+        assert not takes_spin(backbone)
+    conditioned = tiny_modern_pet(conditioning=True)
+    assert takes_charge(conditioned)
+    assert takes_spin(conditioned)
