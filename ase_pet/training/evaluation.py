@@ -161,7 +161,7 @@ def _predictions(
                 stress = torch.tensor(atoms.get_stress(voigt=False), dtype=torch.float64)
                 quantities["stress"] = (stress, out.virial[k].cpu() / atoms.get_volume())
             labels = tensor_labels(atoms, names[k])
-            for name in out.tensors.keys() & labels.keys():
+            for name in (n for n in out.tensors if n in labels):
                 quantities[name] = (labels[name], out.tensors[name][k].cpu())
             yield atoms, quantities
 
