@@ -18,7 +18,7 @@ from common import milliseconds, rattled, show, water, write
 from ase_pet.data import Graph
 from ase_pet.derivatives import evaluate
 from ase_pet.ecse import Symmetrized
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.neighbors import make_search
 from ase_pet.potentials.pet import PET, PETHypers
 

@@ -44,7 +44,7 @@ def evaluate_structures(
     from ase.calculators.calculator import all_properties
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    from ase_pet.interfaces.ase_calculator import evaluate_together
+    from ase_pet.interfaces.ase_structures import evaluate_together
     from ase_pet.units import EV_PER_A3_IN_GPA
     from ase_pet.workflows.output import check_format, write_structure
 

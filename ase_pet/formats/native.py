@@ -20,37 +20,30 @@ Version 1 is a dictionary saved with ``torch.save`` and read with ``weights_only
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, fields
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from ase_pet.errors import CheckpointError
 from ase_pet.formats.files import sha256_of, write_atomically
 from ase_pet.formats.model import Model
+from ase_pet.formats.networks import ARCHITECTURES, DTYPES, AnyBackbone, build, check_hypers
 from ase_pet.formats.self_test import check_self_test
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
-from ase_pet.potentials.pet import PET, ModernPET, ModernPETHypers, PETHypers
-from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
 from ase_pet.potentials.zbl_covalent import CovalentZBL
-
-_Backbone = PET | ModernPET | TensorNet
-_Network = TypeVar("_Network", bound=_Backbone)
 
 FORMAT = "ase_pet"
 FORMAT_VERSION = 2
 #: Hyperparameters that a format version brought, with what older files mean.
 _ADDED = {2: {"dipole": False, "polarizability": False}}
 UNITS = {"length": "angstrom", "energy": "eV"}
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 ROTATIONS = ("structure", "atom", "none", None)
 #: What a checkpoint says of its origin; None where unknown.
 METADATA = (
@@ -63,12 +56,6 @@ METADATA = (
     "accuracy",
     "source",
 )
-#: Backbone and hyperparameters by the name in a file.
-ARCHITECTURES: dict[str, tuple[type[_Backbone], type]] = {
-    "pet": (PET, PETHypers),
-    "pet-metatrain": (ModernPET, ModernPETHypers),
-    "tensornet": (TensorNet, TensorNetHypers),
-}
 _KEYS: dict[str, type | tuple[type, ...]] = {
     "architecture": str,
     "hyperparameters": dict,
@@ -260,7 +247,7 @@ def _repulsion(options: Mapping[str, Any] | None) -> ZBL | CovalentZBL | None:
     return CovalentZBL(**options) if "radii" in options else ZBL(**options)
 
 
-def _backbone(content: Mapping[str, Any], where: str) -> _Backbone:
+def _backbone(content: Mapping[str, Any], where: str) -> AnyBackbone:
     """Build the network and fill in its weights."""
     network, hypers_class = ARCHITECTURES[content["architecture"]]
     hypers = check_hypers(hypers_class, _upgraded(content), where)
@@ -278,101 +265,3 @@ def _upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
     """Hyperparameters of a file as this version writes them."""
     since = [v for version, v in _ADDED.items() if content["format_version"] < version]
     return {**{key: v for added in since for key, v in added.items()}, **content["hyperparameters"]}
-
-
-def check_hypers(hypers_class: type, values: Mapping[str, Any], where: str) -> Any:
-    """Build hyperparameters from a dictionary that must name all of them, correctly typed.
-
-    Raises:
-        CheckpointError: If one is missing, unknown, of a wrong type or out of range.
-    """
-    known = {f.name: f.default for f in fields(hypers_class) if f.default is not MISSING}
-    missing, unknown = sorted(known.keys() - values.keys()), sorted(values.keys() - known.keys())
-    if missing or unknown:
-        raise CheckpointError(
-            f"{where}: hyperparameters: missing {missing}, unknown {unknown}; the file was "
-            "changed by hand or written by another version of ase_pet"
-        )
-    for name, default in known.items():
-        kinds = (int, float) if type(default) is float else (type(default),)
-        value = values[name]
-        if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):
-            raise CheckpointError(
-                f"{where}: hyperparameters: {name}: expected a finite "
-                f"{type(default).__name__}, got {value!r}"
-            )
-    try:
-        return hypers_class(**values)
-    except ValueError as error:
-        raise CheckpointError(f"{where}: hyperparameters: {error}") from error
-
-
-class _Uninitialised(TorchFunctionMode):
-    """Skips the initialisation of weights, which are replaced or have no memory.
-
-    On the meta device it would import a compiler, which takes longer than all else in loading.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Return the tensor as it is from functions of ``torch.nn.init``."""
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == nn.init.__name__:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
-def build(
-    network: type[_Network],
-    hypers: Any,
-    species: Sequence[int],
-    weights: Mapping[str, Any],
-    where: str,
-    dtype: torch.dtype,
-) -> _Network:
-    """Build a network and fill it with weights that must fit it exactly.
-
-    Nothing is allocated before they are known to fit: sizes are only what a file claims.
-
-    Raises:
-        CheckpointError: If species or sizes are impossible, or a weight is missing, unexpected, of
-            another shape or not finite.
-    """
-    if hypers.n_blocks > len(weights):
-        raise CheckpointError(
-            f"{where}: weights: {len(weights)} cannot fill the {hypers.n_blocks} blocks that the "
-            "hyperparameters ask for; they do not belong together"
-        )
-    try:
-        with torch.device("meta"), _Uninitialised():  # shapes without memory
-            expected = network(hypers, species).state_dict()
-    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{where}: species or hyperparameters: {reason}") from error
-    _check_weights(weights, expected, where)
-    with torch.random.fork_rng(devices=[]), _Uninitialised():  # others' random numbers stay
-        built = network(hypers, species)
-    built.to(dtype)
-    built.load_state_dict(dict(weights))
-    return built
-
-
-def _check_weights(weights: Mapping[str, Any], expected: Mapping[str, Tensor], where: str) -> None:
-    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
-    if missing or unexpected:
-        raise CheckpointError(
-            f"{where}: weights: missing {sorted(missing)}, unexpected {sorted(unexpected)}; "
-            "weights and hyperparameters do not belong together"
-        )
-    for name, value in weights.items():
-        if not isinstance(value, Tensor) or value.shape != expected[name].shape:
-            got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise CheckpointError(
-                f"{where}: weights: {name}: expected shape {list(expected[name].shape)}, got {got}"
-            )
-        if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
-            raise CheckpointError(
-                f"{where}: weights: {name}: expected finite floating-point numbers, got NaN, "
-                "infinity or another type; the training diverged or the file is damaged"
-            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
@@ -15,12 +15,18 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from ase_pet.data import Results, System
+from ase_pet.data import Results
 from ase_pet.ecse import Settings
 from ase_pet.ecse.settings import describe
 from ase_pet.engine import Engine
-from ase_pet.errors import GeometryError, UnknownSpeciesError
+from ase_pet.errors import UnknownSpeciesError
 from ase_pet.formats import Model, load
+from ase_pet.interfaces.ase_structures import (
+    has_volume,
+    is_structure,
+    require_atoms,
+    system_from_atoms,
+)
 from ase_pet.potentials.species import symbols
 
 #: What a model may want to know of a structure beside its atoms, in ``atoms.info``.
@@ -70,7 +76,6 @@ class PETCalculator(Calculator):
         charge: Total charge of the structure, e, for models that were trained with one;
             ``atoms.info["charge"]`` goes before it.
         spin: Likewise its spin multiplicity, 2S + 1; ``atoms.info["spin"]`` goes before it.
-        charge: Total charge of the structure, e, for models that were trained with one.
         splines: Take a TensorNet's functions of distances from splines: about twice as fast, with
             energies some 1e-11 eV an atom and forces some 1e-7 eV/Å beside those without.
 
@@ -218,7 +223,7 @@ class PETCalculator(Calculator):
         structure = self.atoms if atoms is None else atoms
         if structure is None:
             raise ValueError("atoms: none given, and none were evaluated before")
-        _require_atoms(structure)
+        require_atoms(structure)
         if "dipole" in properties:
             self._require_tensor("dipole", structure)
         if {"stress", "stresses"} & set(properties) and not has_volume(structure):
@@ -279,13 +284,13 @@ class PETCalculator(Calculator):
             UnknownSpeciesError: If an element is not among those of the model.
             NeighborError: If the structures do not fit in memory.
         """
-        if _is_structure(structures):
+        if is_structure(structures):
             raise TypeError("structures: expected a list of Atoms, got Atoms; write [atoms]")
         structures = list(structures)
         if not structures:
             return []
         for atoms in structures:
-            _require_atoms(atoms)
+            require_atoms(atoms)
             self.set_atoms(atoms)
         charge, spin = (
             torch.tensor([self._state(name, atoms) for atoms in structures], dtype=torch.float64)
@@ -315,65 +320,6 @@ class PETCalculator(Calculator):
         return {**self.__dict__, "_engine": None}
 
 
-def system_from_atoms(structures: Sequence[Atoms]) -> System:
-    """Convert ASE structures to one batch; nothing is shared with them.
-
-    Args:
-        structures: At least one.
-
-    Raises:
-        TypeError: If something is no ``Atoms``.
-        ValueError: If ``structures`` is empty.
-        GeometryError: If a structure has no atoms, positions or cell are not finite, or a
-            periodic cell has no volume; of several structures, it is named by its number.
-    """
-    systems = []
-    for k, atoms in enumerate(structures):
-        _require_atoms(atoms)
-        name = f"structure {k}: " if len(structures) > 1 else ""
-        if len(atoms) == 0:
-            raise GeometryError(f"{name}no atoms; add at least one")
-        try:
-            system = System(
-                torch.tensor(atoms.positions, dtype=torch.float64),
-                torch.tensor(atoms.numbers, dtype=torch.int64),
-                torch.tensor(atoms.cell.array, dtype=torch.float64)[None],
-                torch.tensor(atoms.pbc, dtype=torch.bool)[None],
-                torch.zeros(len(atoms), dtype=torch.int64),
-            )
-        except GeometryError as error:
-            raise GeometryError(f"{name}{error}") from None
-        systems.append(system)
-    return System.cat(systems)
-
-
-def evaluate_together(
-    evaluate: Callable[[Sequence[Atoms]], Any],
-    structures: Sequence[Atoms],
-    name: Callable[[int], str],
-) -> Any:
-    """Evaluate structures at once; if that fails, find the one at fault and name it.
-
-    Args:
-        evaluate: Evaluates any number of structures, counting them from 0 in its messages.
-        structures: What to evaluate.
-        name: What a person calls the structure of a number, such as its file and frame.
-
-    Raises:
-        ValueError: As ``evaluate`` does, with the name in front of the message.
-        RuntimeError: Likewise, or as it is if each structure can be evaluated alone.
-    """
-    try:
-        return evaluate(structures)
-    except (ValueError, RuntimeError):
-        for k, atoms in enumerate(structures):
-            try:
-                evaluate([atoms])
-            except (ValueError, RuntimeError) as error:  # noqa: PERF203
-                raise type(error)(f"{name(k)}: {error}") from error
-        raise
-
-
 def _ase_results(results: Results, k: int, part: slice, atoms: Atoms) -> dict[str, Any]:
     """Results of structure ``k``, in arrays of its own."""
     energy = float(results.energy[k])
@@ -391,22 +337,6 @@ def _ase_results(results: Results, k: int, part: slice, atoms: Atoms) -> dict[st
     if not atoms.pbc.any():
         found |= {name: value[k].cpu().numpy().copy() for name, value in results.tensors.items()}
     return found
-
-
-def _is_structure(given: object) -> bool:
-    """Whether it has what is read from ``Atoms``; the ``Atoms`` of ASE 4 are another class."""
-    return all(hasattr(given, name) for name in ("positions", "numbers", "cell", "pbc"))
-
-
-def _require_atoms(given: object) -> None:
-    if not _is_structure(given):
-        raise TypeError(f"structures: expected ase.Atoms, got {type(given).__name__}")
-
-
-def has_volume(atoms: Atoms) -> bool:
-    """Whether the cell has a volume, and with it the structure a stress."""
-    cell = atoms.cell
-    return bool(cell.rank == 3 and cell.volume > 1e-10 * np.prod(cell.lengths()))
 
 
 def _bytes(budget: int | str) -> int:

@@ -13,7 +13,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from ase_pet.data import Graph, Results
 from ase_pet.derivatives import evaluate, results
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.neighbors import make_search
 from ase_pet.potentials.base import Potential
 from ase_pet.potentials.tensors import RANKS

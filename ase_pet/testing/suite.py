@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator
 from ase_pet import derivatives
 from ase_pet.data import Edges, Graph, System
 from ase_pet.ecse.symmetrized import SYMMETRIES
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.neighbors import make_search
 from ase_pet.potentials.base import Backbone, Potential
 from ase_pet.testing import contracts

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ase_pet.formats.native import ARCHITECTURES, check_hypers
+from ase_pet.formats.networks import ARCHITECTURES, check_hypers
 from ase_pet.potentials.pet import PETHypers
 from ase_pet.potentials.tensornet import TensorNetHypers
 

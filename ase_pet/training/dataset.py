@@ -20,7 +20,7 @@ from torch import Tensor
 from ase_pet.data import Graph
 from ase_pet.engine import COINCIDENT
 from ase_pet.errors import GeometryError
-from ase_pet.interfaces.ase_calculator import has_volume, system_from_atoms
+from ase_pet.interfaces.ase_structures import has_volume, system_from_atoms
 from ase_pet.neighbors import make_search
 from ase_pet.potentials.species import symbols
 from ase_pet.potentials.tensors import RANKS

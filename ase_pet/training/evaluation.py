@@ -18,7 +18,7 @@ from ase_pet.data import Results, System
 from ase_pet.engine import Engine
 from ase_pet.formats import Model, load
 from ase_pet.formats.files import write_atomically
-from ase_pet.interfaces.ase_calculator import evaluate_together, has_volume, system_from_atoms
+from ase_pet.interfaces.ase_structures import evaluate_together, has_volume, system_from_atoms
 from ase_pet.training.config import SourceConfig
 from ase_pet.training.dataset import check_frame, name_of, read_frames, select, tensor_labels
 from ase_pet.training.loss import ErrorSums

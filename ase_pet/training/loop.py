@@ -18,6 +18,7 @@ from torch import Tensor
 from ase_pet.engine import resolve_device
 from ase_pet.formats import native
 from ase_pet.formats.files import remove_leftovers
+from ase_pet.formats.networks import ARCHITECTURES
 from ase_pet.potentials.base import Potential
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.total import Total
@@ -109,7 +110,7 @@ class Trainer:
         offsets = fit_composition(self.split.train)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            network: Any = native.ARCHITECTURES[self.config.architecture][0]
+            network: Any = ARCHITECTURES[self.config.architecture][0]
             backbone = network(self.config.hypers, sorted(offsets))
         return Total(backbone.to(getattr(torch, self.config.dtype)), Composition(offsets))
 

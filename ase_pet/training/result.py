@@ -16,7 +16,7 @@ from ase_pet.engine import Engine
 from ase_pet.formats.files import sha256_of
 from ase_pet.formats.model import Model
 from ase_pet.formats.self_test import make_self_test
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.training.config import SourceConfig, TrainConfig
 from ase_pet.training.evaluation import evaluate
 

@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 from ase_pet.engine import Engine
 from ase_pet.formats import Model
 from ase_pet.formats.self_test import deviations, structure_of
-from ase_pet.interfaces.ase_calculator import PETCalculator, has_volume
+from ase_pet.interfaces.ase_calculator import PETCalculator
+from ase_pet.interfaces.ase_structures import has_volume
 from ase_pet.testing.contracts import check_forces, check_virial, transformed, turned
 from ase_pet.testing.evaluators import calculator_evaluator
 from ase_pet.testing.tolerances import FLOAT64

@@ -25,7 +25,7 @@ from rich.console import Console
 from seekpath.hpkot import EdgeCaseWarning
 
 from ase_pet.formats.files import write_atomically
-from ase_pet.interfaces.ase_calculator import has_volume
+from ase_pet.interfaces.ase_structures import has_volume
 from ase_pet.units import THZ_IN_INVERSE_CM
 from ase_pet.workflows.output import write_csv, write_figure, write_summary
 from ase_pet.workflows.plots import plot_bands, plot_thermal

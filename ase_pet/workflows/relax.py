@@ -18,7 +18,7 @@ from ase.optimize import FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
 from rich.console import Console
 
-from ase_pet.interfaces.ase_calculator import has_volume
+from ase_pet.interfaces.ase_structures import has_volume
 from ase_pet.units import EV_PER_A3_IN_GPA
 from ase_pet.workflows.output import write_figure, write_structure, write_summary
 from ase_pet.workflows.plots import plot_relaxation

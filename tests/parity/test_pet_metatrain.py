@@ -144,7 +144,7 @@ def test_the_adaptive_cutoffs(atoms: dict[str, Atoms], numbers: dict[str, Any]) 
     model = load(REFERENCE / "fresh_adaptive_nc.ckpt")
     engine = PETCalculator(model, dtype="float64", device="cpu", symmetry=None).engine
     for name, expected in numbers["fresh_adaptive_nc|float64"].items():
-        from ase_pet.interfaces.ase_calculator import system_from_atoms
+        from ase_pet.interfaces.ase_structures import system_from_atoms
 
         graph = engine.graph(system_from_atoms([atoms[name]]))
         cutoffs = engine.bare.backbone.cutoffs(graph)
@@ -160,7 +160,7 @@ def test_direct_forces_and_stress(atoms: dict[str, Atoms], numbers: dict[str, An
     model = load(REFERENCE / "fresh_adaptive_nc.ckpt")
     engine = PETCalculator(model, dtype="float64", device="cpu", symmetry=None).engine
     for name, expected in numbers["fresh_adaptive_nc|float64"].items():
-        from ase_pet.interfaces.ase_calculator import system_from_atoms
+        from ase_pet.interfaces.ase_structures import system_from_atoms
 
         found = engine.bare.backbone.predict_direct(engine.graph(system_from_atoms([atoms[name]])))
         forces = found["forces"] - found["forces"].mean(0)

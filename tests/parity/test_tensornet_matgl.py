@@ -17,7 +17,7 @@ from ase.io import read
 
 from ase_pet import PETCalculator, load
 from ase_pet.formats import native
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.interfaces.ase_structures import system_from_atoms
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "tensornet_matgl"
 PBE, ANI = "TensorNet-MatPES-PBE-v2025.1-PES", "TensorNet-ANI-1x-Subset-PES"

@@ -6,7 +6,7 @@ import torch
 from ase_pet.data import Graph
 from ase_pet.derivatives import Evaluated, evaluate, forces_and_virials, gradient, results
 from ase_pet.ecse import Symmetrized
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.neighbors import make_search
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET

@@ -12,7 +12,7 @@ from ase_pet.data import Results, System
 from ase_pet.ecse import SmoothSettings
 from ase_pet.engine import Engine, resolve_device, resolve_dtype
 from ase_pet.errors import GeometryError, NeighborError, UnknownSpeciesError
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL

@@ -29,7 +29,8 @@ from ase_pet.formats.importers.metatrain_weights import (
     scales,
 )
 from ase_pet.formats.model import Model
-from ase_pet.formats.native import METADATA, build
+from ase_pet.formats.native import METADATA
+from ase_pet.formats.networks import build
 from ase_pet.formats.torch_file import Record, read_plain
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import ModernPET, ModernPETHypers

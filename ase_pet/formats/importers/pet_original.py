@@ -23,7 +23,8 @@ from torch import Tensor
 from ase_pet.errors import CheckpointError
 from ase_pet.formats.files import sha256_of
 from ase_pet.formats.model import Model
-from ase_pet.formats.native import DTYPES, METADATA, build
+from ase_pet.formats.native import METADATA
+from ase_pet.formats.networks import DTYPES, build
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET, PETHypers

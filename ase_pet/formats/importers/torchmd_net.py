@@ -25,7 +25,8 @@ from ase_pet.formats.importers.tensornet_weights import (
     perceptron_weights,
 )
 from ase_pet.formats.model import Model
-from ase_pet.formats.native import METADATA, build
+from ase_pet.formats.native import METADATA
+from ase_pet.formats.networks import build
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers

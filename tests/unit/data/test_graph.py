@@ -7,7 +7,7 @@ import torch
 from ase import Atoms
 
 from ase_pet.data import Edges, Graph, System
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.neighbors import make_search
 
 

@@ -25,12 +25,8 @@ from numpy.testing import assert_allclose
 import ase_pet
 from ase_pet.errors import CheckpointError, GeometryError, NeighborError, UnknownSpeciesError
 from ase_pet.formats import Model, native
-from ase_pet.interfaces.ase_calculator import (
-    PETCalculator,
-    evaluate_together,
-    has_volume,
-    system_from_atoms,
-)
+from ase_pet.interfaces.ase_calculator import PETCalculator
+from ase_pet.interfaces.ase_structures import evaluate_together, has_volume, system_from_atoms
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.total import Total

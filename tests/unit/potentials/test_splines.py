@@ -72,7 +72,7 @@ def test_a_network_with_splines_is_nearly_the_one_without(option: dict) -> None:
 
 
 def test_an_engine_takes_splines_where_there_are_functions_of_distances() -> None:
-    from ase_pet.interfaces.ase_calculator import system_from_atoms
+    from ase_pet.interfaces.ase_structures import system_from_atoms
 
     total = Total(tiny_tensornet(1), Composition({1: -13.5, 6: -1030.0, 8: -2041.0}))
     system = system_from_atoms([structures(SPECIES)["molecule"]])

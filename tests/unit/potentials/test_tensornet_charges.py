@@ -8,7 +8,7 @@ from ase import Atoms
 
 from ase_pet.engine import Engine
 from ase_pet.errors import GeometryError
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.potentials.tensornet_charges import Charges, Coulomb
 from ase_pet.potentials.total import Total
 from ase_pet.testing.evaluators import graph_of

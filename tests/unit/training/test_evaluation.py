@@ -10,7 +10,7 @@ from rich.console import Console
 from ase_pet.engine import Engine
 from ase_pet.errors import GeometryError
 from ase_pet.formats import Model
-from ase_pet.interfaces.ase_calculator import system_from_atoms
+from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.total import Total
