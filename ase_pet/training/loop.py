@@ -22,17 +22,16 @@ from ase_pet.formats.networks import ARCHITECTURES
 from ase_pet.potentials.base import Potential
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.total import Total
-from ase_pet.training.config import TrainConfig, read_config
-from ase_pet.training.dataset import (
+from ase_pet.training.batches import (
     Batch,
     Sample,
     collate,
-    fit_composition,
     group_batches,
     make_samples,
     require_labels,
-    split_frames,
 )
+from ase_pet.training.config import TrainConfig, read_config
+from ase_pet.training.dataset import fit_composition, split_frames
 from ase_pet.training.loss import ErrorSums, compute_loss, predict
 from ase_pet.training.optimization import MovingAverage, Schedule, make_optimizer
 from ase_pet.training.report import Report, write_history

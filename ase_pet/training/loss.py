@@ -10,8 +10,8 @@ from torch.nn.functional import huber_loss, mse_loss
 
 from ase_pet import derivatives
 from ase_pet.potentials.base import Potential
+from ase_pet.training.batches import Batch
 from ase_pet.training.config import LossConfig, LossTerm
-from ase_pet.training.dataset import Batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)

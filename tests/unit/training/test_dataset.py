@@ -9,14 +9,11 @@ from ase.io import write
 
 from ase_pet.errors import GeometryError
 from ase_pet.potentials.pet import PET, PETHypers
+from ase_pet.training.batches import collate, group_batches, make_samples, require_labels
 from ase_pet.training.config import DataConfig, SourceConfig
 from ase_pet.training.dataset import (
-    collate,
     fit_composition,
-    group_batches,
-    make_samples,
     read_frames,
-    require_labels,
     select,
     split_frames,
     tensor_labels,

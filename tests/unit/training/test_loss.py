@@ -3,8 +3,8 @@ import pytest
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from ase_pet.training.batches import collate, make_samples
 from ase_pet.training.config import LossConfig, LossTerm
-from ase_pet.training.dataset import collate, make_samples
 from ase_pet.training.loss import ErrorSums, Prediction, compute_loss
 
 

@@ -7,7 +7,7 @@ from ase_pet.data import Graph
 from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.neighbors import make_search
 from ase_pet.potentials.pet import PET, PETHypers
-from ase_pet.training.dataset import collate, make_samples
+from ase_pet.training.batches import collate, make_samples
 from ase_pet.training.rotations import (
     Framed,
     Rotated,
