@@ -210,6 +210,8 @@ class Engine:
             charge = full(shape, self.charge)
         if spin is None and self.spin != 1.0:
             spin = full(shape, self.spin)
+        if charge is None and spin is None:
+            return system
         for q in [] if charge is None else charge.tolist():
             _check_state(self.bare.backbone, q, 1.0)
         for m in [] if spin is None else spin.tolist():

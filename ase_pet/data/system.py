@@ -159,6 +159,8 @@ class System:
         """
         if not systems:
             raise ValueError("systems: expected at least one System, got none")
+        if len(systems) == 1:
+            return systems[0]
         starts = [0]
         for system in systems:
             starts.append(starts[-1] + system.n_systems)

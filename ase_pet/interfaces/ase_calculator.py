@@ -292,12 +292,12 @@ class PETCalculator(Calculator):
         for atoms in structures:
             require_atoms(atoms)
             self.set_atoms(atoms)
-        charge, spin = (
-            torch.tensor([self._state(name, atoms) for atoms in structures], dtype=torch.float64)
-            for name in _STATE
-        )
         system = system_from_atoms(structures)
-        results = self.engine(replace(system, charge=charge, spin=spin))
+        for name in _STATE:
+            if any(name in atoms.info for atoms in structures):
+                values = [self._state(name, atoms) for atoms in structures]
+                system = replace(system, **{name: torch.tensor(values, dtype=torch.float64)})
+        results = self.engine(system)
         ends = np.cumsum([len(atoms) for atoms in structures])
         return [
             _ase_results(results, k, slice(end - len(atoms), end), atoms)

@@ -97,15 +97,17 @@ def closest_missed(reference: System, system: System, radius: float) -> Tensor:
     Returns:
         [n_systems], Å: σ_min(F) radius - (|u|₁ + |u|₂), less a bound on rounding errors.
     """
-    cells = torch.stack([reference.cell, system.cell]) * system.pbc.unsqueeze(-1)
-    # On the CPU: small matrices. F is the identity perpendicular to the periodic vectors.
-    old, new = cells.cpu()
-    deformation = torch.eye(3, dtype=old.dtype) + torch.linalg.pinv(old) @ (new - old)
-    shrink = torch.linalg.svdvals(deformation)[:, -1].to(system.cell.device)
-    deformation = deformation.to(system.cell.device)
-
     index, n = system.system_index, system.n_systems
-    left = system.positions - transform(reference.positions, deformation, index)
+    if torch.equal(reference.cell, system.cell):
+        shrink = system.cell.new_ones(n)
+        left = system.positions - reference.positions
+    else:
+        # On the CPU: small matrices. F is the identity perpendicular to the periodic vectors.
+        old, new = (torch.stack([reference.cell, system.cell]) * system.pbc.unsqueeze(-1)).cpu()
+        deformation = torch.eye(3, dtype=old.dtype) + torch.linalg.pinv(old) @ (new - old)
+        shrink = torch.linalg.svdvals(deformation)[:, -1].to(system.cell.device)
+        moved = transform(reference.positions, deformation.to(system.cell.device), index)
+        left = system.positions - moved
     rows = index.unsqueeze(1).expand_as(left)
     drift = left.new_zeros(n, 3).scatter_reduce(0, rows, left, "mean", include_self=False)
     lengths = torch.linalg.vector_norm(left - drift[index], dim=1)

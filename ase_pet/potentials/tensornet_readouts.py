@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +74,27 @@ class TensorHead(nn.Module):
         return matrices
 
 
+#: Copies of modules in double precision; weights and their versions tell if they are still true.
+_COPIES: WeakKeyDictionary[nn.Module, tuple[list[nn.Parameter], list[int], nn.Module]]
+_COPIES = WeakKeyDictionary()
+
+
 def in_double(module: nn.Module, x: Tensor) -> Tensor:
     """Evaluate a module in double precision, whatever the dtype of its weights."""
-    weights = {name: parameter.double() for name, parameter in module.named_parameters()}
-    found: Tensor = torch.func.functional_call(module, weights, (x.double(),))
+    found: Tensor
+    named = dict(module.named_parameters())
+    if any(weight.requires_grad for weight in named.values()):
+        doubled = {name: weight.double() for name, weight in named.items()}
+        found = torch.func.functional_call(module, doubled, (x.double(),))
+        return found
+    weights = list(named.values())
+    versions = [0 if weight.is_inference() else weight._version for weight in weights]
+    kept = _COPIES.get(module)
+    if (
+        kept is None
+        or kept[1] != versions
+        or any(a is not b for a, b in zip(kept[0], weights, strict=True))
+    ):
+        kept = _COPIES[module] = weights, versions, copy.deepcopy(module).double()
+    found = kept[2](x.double())
     return found

@@ -13,6 +13,7 @@ from ase_pet.ecse import Symmetrized
 from ase_pet.errors import UnknownSpeciesError
 from ase_pet.potentials.base import Backbone
 from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
+from ase_pet.potentials.tensornet_readouts import in_double
 from ase_pet.testing.evaluators import graph_of
 from ase_pet.testing.structures import structures
 from tests.dense_tensornet import energies as dense_energies
@@ -210,3 +211,25 @@ def test_it_is_a_backbone_and_knows_its_elements() -> None:
 def test_bad_hyperparameters_are_named(option: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TensorNetHypers(**option)
+
+
+def test_the_readout_in_double_precision_follows_its_weights() -> None:
+    """Copies that are kept between evaluations are never those of other weights."""
+    net = tiny_tensornet(1).float()
+    x = torch.randn(9, 4, 6)
+    weight = net.readout.linear.weight
+
+    def exact() -> torch.Tensor:
+        return copy.deepcopy(net.readout).double()(x.double())
+
+    first = in_double(net.readout, x)
+    torch.testing.assert_close(first, exact(), rtol=0, atol=0)
+    weight.mul_(2.0)
+    torch.testing.assert_close(in_double(net.readout, x), exact(), rtol=0, atol=0)
+    net.readout.linear.weight = torch.nn.Parameter(3.0 * weight, requires_grad=False)
+    torch.testing.assert_close(in_double(net.readout, x), exact(), rtol=0, atol=0)
+    net.readout.requires_grad_(True)
+    in_double(net.readout, x).sum().backward()
+    assert net.readout.linear.weight.grad is not None
+    net.double().requires_grad_(False)
+    torch.testing.assert_close(in_double(net.readout, x), exact(), rtol=0, atol=0)
