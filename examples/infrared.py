@@ -54,7 +54,8 @@ def main() -> None:
     modes = Infrared(atoms, name=given.out / "modes")
     modes.clean()
     modes.run()
-    modes.summary(log=str(given.out / "modes.txt"))
+    with (given.out / "modes.txt").open("w") as log:
+        modes.summary(log=log)
     energies, lines = modes.get_energies().real / units.invcm, modes.intensities
     real = energies > 50.0
 

@@ -200,7 +200,7 @@ def _show_checks(title: str, rows: list[dict[str, Any]], *, as_json: bool) -> No
     if any(row["tensors"] is not None for row in rows):
         names.append("tensors")
     for column in ("", *names, "at most", ""):
-        table.add_column(column, justify="right" if column else "left", no_wrap=not column)
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
     verdicts = {True: "passed", False: "FAILED", None: ""}
     for row in rows:
         numbers = (row.get(n) for n in (*names, "tolerance"))

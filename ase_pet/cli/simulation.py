@@ -45,6 +45,7 @@ def evaluate_structures(
     from ase.calculators.singlepoint import SinglePointCalculator
 
     from ase_pet.interfaces.ase_structures import evaluate_together
+    from ase_pet.potentials.tensors import RANKS
     from ase_pet.units import EV_PER_A3_IN_GPA
     from ase_pet.workflows.output import check_format, write_structure
 
@@ -64,15 +65,17 @@ def evaluate_structures(
         for atoms, found in zip(structures, results, strict=True):
             known = {name: value for name, value in found.items() if name in all_properties}
             atoms.calc = SinglePointCalculator(atoms, **known)
+            for label in RANKS:  # that of the file is not the model's
+                atoms.info.pop(label, None)
             atoms.info.update({k: value for k, value in found.items() if k not in known})
         write_structure(out, structures)
     if json:
         return show_json(results)
     table = Table(title=f"{structure}, {calculator.model.path}")
-    columns = ["", "formula", "energy, eV", "eV/atom", "largest force, eV/Å", "pressure, GPa"]
+    columns = ["", "formula", "energy\neV", "\neV/atom", "max force\neV/Å", "pressure\nGPa"]
     has_dipoles = any("dipole" in found for found in results)
-    for column in [*columns, "dipole, e·Å"] if has_dipoles else columns:
-        table.add_column(column, justify="right")
+    for column in [*columns, "dipole\ne·Å"] if has_dipoles else columns:
+        table.add_column(column, justify="right", no_wrap=column != "formula")
     for k, (atoms, found) in enumerate(zip(structures, results, strict=True)):
         force = np.linalg.norm(found["forces"], axis=1).max()
         pressure = -found["stress"][:3].mean() * EV_PER_A3_IN_GPA if "stress" in found else None

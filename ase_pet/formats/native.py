@@ -35,6 +35,7 @@ from ase_pet.formats.networks import ARCHITECTURES, DTYPES, AnyBackbone, build, 
 from ase_pet.formats.self_test import check_self_test
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
+from ase_pet.potentials.tensors import tensors_of
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
 from ase_pet.potentials.zbl_covalent import CovalentZBL
@@ -170,7 +171,7 @@ def from_dict(content: object, where: str = "checkpoint", sha256: str = "") -> M
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: composition or zbl: {error}") from error
     if content["self_test"] is not None:
-        check_self_test(content["self_test"], backbone.species, where)
+        check_self_test(content["self_test"], backbone.species, tensors_of(backbone), where)
     return Model(
         potential=Total(backbone, composition, zbl).eval().requires_grad_(False),
         dtype=content["dtype"],

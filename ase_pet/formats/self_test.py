@@ -114,8 +114,16 @@ def structure_of(self_test: Mapping[str, Any]) -> System:
     )
 
 
-def check_self_test(self_test: Mapping[str, Any], species: Collection[int], where: str) -> None:
+def check_self_test(
+    self_test: Mapping[str, Any], species: Collection[int], tensors: Collection[str], where: str
+) -> None:
     """Check that a self-test is complete and can be replayed.
+
+    Args:
+        self_test: What a checkpoint holds.
+        species: Atomic numbers of its model.
+        tensors: Names of the tensors that the model predicts.
+        where: Path, for messages.
 
     Raises:
         CheckpointError: If a part is missing, of a wrong shape, not finite or not of ``species``,
@@ -132,7 +140,7 @@ def check_self_test(self_test: Mapping[str, Any], species: Collection[int], wher
             _check_array(f"{part} forces", forces, (system.n_atoms, 3))
             if stress is not None:
                 _check_array(f"{part} stress", stress, (3, 3))
-            for name in RANKS.keys() & self_test[part].keys():
+            for name in tensors:
                 _check_array(f"{part} {name}", self_test[part][name], (3,) * RANKS[name])
         for name, allowed in (("symmetry", SYMMETRIES), ("ensemble", ENSEMBLES)):
             if self_test["symmetrized"][name] not in allowed:
@@ -147,6 +155,8 @@ def check_self_test(self_test: Mapping[str, Any], species: Collection[int], wher
 
 
 def _check_array(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name}: expected float64 {list(shape)}, got {type(value).__name__}")
     if tuple(value.shape) != shape or value.dtype != torch.float64:
         raise ValueError(
             f"{name}: expected float64 {list(shape)}, got {value.dtype} {list(value.shape)}"

@@ -149,6 +149,8 @@ class PETCalculator(Calculator):
         device, dtype, budget = (options[k] for k in ("device", "dtype", "memory_budget"))
         if not isinstance(options["skin"], Real):
             raise ValueError(f"skin: expected a length in Å, at least 0, got {options['skin']!r}")
+        if not isinstance(options["splines"], bool):
+            raise ValueError(f"splines: expected True or False, got {options['splines']!r}")
         dtype = self.model.dtype if dtype is None else str(dtype).removeprefix("torch.")
         given = {"device": str(device), "dtype": dtype, "memory_budget": _bytes(budget)}
         given["invariant_atoms"] = self.model.invariant_atoms
@@ -248,6 +250,8 @@ class PETCalculator(Calculator):
             PropertyNotImplementedError: If the model does not predict it, or the structure is
                 periodic.
         """
+        if atoms is not None:
+            require_atoms(atoms)
         self._require_tensor("polarizability", atoms)
         self.get_property("energy", atoms)
         return np.array(self._polarizability)

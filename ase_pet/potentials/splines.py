@@ -4,8 +4,8 @@ Between knots a distance h apart, with :math:`x = r/h - k`,
 
 .. math:: f(r) = c_{k0} + c_{k1} x + c_{k2} x^2 + c_{k3} x^3
 
-has the values and slopes of the function at both knots. Its slope is continuous, and differs by
-some h⁴ from that of the function; forces are exact derivatives of the energy with the splines.
+has the values and slopes of the function at both knots. It differs from the function by some h⁴,
+its slope, which is continuous, by some h³; forces are exact derivatives of the energy with splines.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.functional import jvp
 
 Function = Callable[[Tensor], Tensor]
+#: Å, where slopes at zero are taken: autograd has none for sin(x)/x there.
+_NEAREST = 1e-9
 
 
 class Splines(nn.Module):
@@ -25,20 +27,20 @@ class Splines(nn.Module):
     Args:
         function: From distances [n], Å, float64, to values [n, n_functions].
         cutoff: Å, where the last knot is; there is none beyond.
-        n_knots: How many pieces, from distance zero on.
+        n_pieces: How many pieces, from distance zero on.
 
     Raises:
-        ValueError: If ``n_knots`` is less than 1.
+        ValueError: If ``n_pieces`` is less than 1.
     """
 
     coefficients: Tensor
 
-    def __init__(self, function: Function, cutoff: float, n_knots: int) -> None:
+    def __init__(self, function: Function, cutoff: float, n_pieces: int) -> None:
         super().__init__()
-        if n_knots < 1:
-            raise ValueError(f"n_knots: expected at least 1, got {n_knots}")
-        self.spacing = cutoff / n_knots
-        knots = torch.linspace(0.0, cutoff, n_knots + 1, dtype=torch.float64)
+        if n_pieces < 1:
+            raise ValueError(f"n_pieces: expected at least 1, got {n_pieces}")
+        self.spacing = cutoff / n_pieces
+        knots = torch.linspace(0.0, cutoff, n_pieces + 1, dtype=torch.float64)
         ends = torch.stack([knots[:-1], knots[1:]], 1)
         # In blocks, so that what autograd keeps for the slopes stays small.
         rows = torch.cat([self._rows(function, block) for block in torch.split(ends, 128)])
@@ -47,7 +49,10 @@ class Splines(nn.Module):
     def _rows(self, function: Function, ends: Tensor) -> Tensor:
         """Coefficients [4 n, n_functions] of pieces, from the distances [n, 2] of their ends, Å."""
         ends = ends.flatten()
-        values, slopes = jvp(function, ends, torch.ones_like(ends))  # type: ignore[no-untyped-call]
+        beside = torch.where(ends > 0.0, ends, _NEAREST)
+        _, slopes = jvp(function, beside, torch.ones_like(ends))  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            values = function(ends)
         start, end = values[::2], values[1::2]
         leave, arrive = self.spacing * slopes[::2], self.spacing * slopes[1::2]
         curve = 3.0 * (end - start) - 2.0 * leave - arrive

@@ -99,7 +99,7 @@ class TensorNet(nn.Module):
         self.coulomb = Coulomb(q * n_predictions) if hypers.coulomb else None
         self.tensors = hypers.tensors
         self.tensor_heads = nn.ModuleDict(
-            {name: TensorHead(hypers, RANKS[name]) for name in self.tensors}
+            {name: TensorHead(hypers, RANKS[name], len(self.species)) for name in self.tensors}
         )
 
     @property
@@ -107,13 +107,14 @@ class TensorNet(nn.Module):
         """Floating-point type in which the network computes."""
         return self.embedding.mix.weight.dtype
 
-    def with_splines(self, n_knots: int = 2048) -> TensorNet:
+    def with_splines(self, n_pieces: int = 2048) -> TensorNet:
         """Return a copy for evaluation, whose interactions take their weights from splines.
 
-        They belong to the weights and the dtype at present. Energies have first derivatives only.
+        They belong to the weights, the dtype and the device at present. Energies have first
+        derivatives only.
 
         Args:
-            n_knots: Pieces of a spline.
+            n_pieces: Pieces of a spline.
 
         Raises:
             ValueError: If the weights of interactions depend on more than a distance.
@@ -123,7 +124,7 @@ class TensorNet(nn.Module):
                 "splines: interactions of this model depend on charges, not on distances alone; "
                 "leave splines out"
             )
-        exact, splined = copy.deepcopy(self).double(), copy.deepcopy(self)
+        exact, splined = copy.deepcopy(self).cpu().double(), copy.deepcopy(self)
 
         def weights(filters: Any, r: Tensor) -> Tensor:
             functions, envelope = exact._describe(r)
@@ -132,7 +133,8 @@ class TensorNet(nn.Module):
 
         for layer, like in zip(splined.layers, exact.layers, strict=True):
             function = functools.partial(weights, like.filters)
-            layer.splines = Splines(function, self.hypers.cutoff, n_knots).to(self.dtype)
+            splines = Splines(function, self.hypers.cutoff, n_pieces)
+            layer.splines = splines.to(self.embedding.mix.weight)
         return splined
 
     def memory(self, n_atoms: int, n_neighbors: int) -> int:
@@ -188,7 +190,8 @@ class TensorNet(nn.Module):
         if self.hypers.energy_shift:
             sizes = torch.bincount(graph.system_index, minlength=graph.n_systems)
             energies = energies + self.hypers.energy_shift / sizes[graph.system_index]
-        return energies, {name: in_double(head, x) for name, head in self.tensor_heads.items()}
+        tensors = {name: in_double(head, x, species) for name, head in self.tensor_heads.items()}
+        return energies, tensors
 
     def _pairs(self, graph: Graph) -> Pairs:
         """One entry for each edge and its reverse, whose vectors share the gradient evenly."""

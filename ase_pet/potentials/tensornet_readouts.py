@@ -44,14 +44,16 @@ class TensorHead(nn.Module):
     """From tensors to a vector or a symmetric matrix for each atom.
 
     A vector is a sum over channels of antisymmetric parts, a matrix of symmetric ones plus a
-    multiple of the unit matrix, with factors that a perceptron makes of the norms of all parts.
+    multiple of the unit matrix, with factors that a perceptron makes of the norms of all parts. The
+    multiple depends on the element besides: an atom alone has no parts.
 
     Args:
         hypers: Width and activation are those of the readout.
         rank: 1 for vectors, 2 for matrices.
+        n_species: Number of elements.
     """
 
-    def __init__(self, hypers: TensorNetHypers, rank: int) -> None:
+    def __init__(self, hypers: TensorNetHypers, rank: int, n_species: int) -> None:
         super().__init__()
         d, w = hypers.n_units, hypers.readout_width
         self.rank = rank
@@ -60,17 +62,19 @@ class TensorHead(nn.Module):
         self.factors = nn.Sequential(
             nn.Linear(3 * d, w), ACTIVATIONS[hypers.activation](), nn.Linear(w, d + rank - 1)
         )
+        self.of_element = nn.Parameter(torch.zeros(n_species)) if rank == 2 else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[9, n_atoms, n_units] -> [n_atoms, 3] or [n_atoms, 3, 3]."""
+    def forward(self, x: Tensor, species: Tensor) -> Tensor:
+        """[9, n_atoms, n_units], species indices [n_atoms] -> [n_atoms, 3] or [n_atoms, 3, 3]."""
         factors, d = self.factors(self.norm(squared_norms(x))), x.shape[2]
         part = SLICES[self.rank]
         components = torch.einsum("cnu,nu->nc", x[part], factors[:, :d])
-        if self.rank == 1:
+        if self.of_element is None:
             return components
         traceless = (components @ self.basis(x.dtype)[:, part].T).view(-1, 3, 3)
         one = torch.eye(3, dtype=x.dtype, device=x.device)
-        matrices: Tensor = traceless + factors[:, d, None, None] * one
+        isotropic = factors[:, d] + self.of_element[species]
+        matrices: Tensor = traceless + isotropic[:, None, None] * one
         return matrices
 
 
@@ -79,13 +83,13 @@ _COPIES: WeakKeyDictionary[nn.Module, tuple[list[nn.Parameter], list[int], nn.Mo
 _COPIES = WeakKeyDictionary()
 
 
-def in_double(module: nn.Module, x: Tensor) -> Tensor:
+def in_double(module: nn.Module, x: Tensor, *more: Tensor) -> Tensor:
     """Evaluate a module in double precision, whatever the dtype of its weights."""
     found: Tensor
     named = dict(module.named_parameters())
     if any(weight.requires_grad for weight in named.values()):
         doubled = {name: weight.double() for name, weight in named.items()}
-        found = torch.func.functional_call(module, doubled, (x.double(),))
+        found = torch.func.functional_call(module, doubled, (x.double(), *more))
         return found
     weights = list(named.values())
     versions = [0 if weight.is_inference() else weight._version for weight in weights]
@@ -96,5 +100,5 @@ def in_double(module: nn.Module, x: Tensor) -> Tensor:
         or any(a is not b for a, b in zip(kept[0], weights, strict=True))
     ):
         kept = _COPIES[module] = weights, versions, copy.deepcopy(module).double()
-    found = kept[2](x.double())
+    found = kept[2](x.double(), *more)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import ase
@@ -73,8 +73,12 @@ class Batch:
     n_atoms: Tensor
 
 
-def make_samples(frames: Iterable[ase.Atoms], cutoff: float) -> list[Sample]:
-    """Search the neighbours within ``cutoff`` (Å) of every frame once.
+def make_samples(
+    frames: Iterable[ase.Atoms], cutoff: float, tensors: Collection[str] = ()
+) -> list[Sample]:
+    """Search the neighbours within ``cutoff`` (Å) of every frame once, and read its labels.
+
+    Labels of dipoles and polarizabilities are read as far as ``tensors`` names them.
 
     Raises:
         GeometryError: If two atoms of a frame coincide.
@@ -98,7 +102,7 @@ def make_samples(frames: Iterable[ase.Atoms], cutoff: float) -> list[Sample]:
                 energy=float(atoms.get_potential_energy()),
                 forces=torch.tensor(atoms.get_forces(), dtype=torch.float64),
                 stress=torch.tensor(atoms.get_stress(voigt=False)) if has_stress else None,
-                tensors=tensor_labels(atoms, name_of(atoms, k)),
+                tensors=tensor_labels(atoms, tensors, name_of(atoms, k)),
                 volume=float(atoms.get_volume()) if has_volume(atoms) else 1.0,
                 group=str(atoms.info.get("group", "all")),
                 most_neighbors=int(torch.bincount(graph.centers, minlength=1).max()),
@@ -107,8 +111,8 @@ def make_samples(frames: Iterable[ase.Atoms], cutoff: float) -> list[Sample]:
     return samples
 
 
-def require_labels(samples: Sequence[Sample], tensors: Iterable[str]) -> None:
-    """Check that there is something to learn each tensor from.
+def require_labels(samples: Sequence[Sample], tensors: Iterable[str], purpose: str) -> None:
+    """Check that there is something to learn each tensor from, or to choose an epoch by.
 
     Raises:
         ValueError: If no frame is labelled with one of them.
@@ -117,7 +121,7 @@ def require_labels(samples: Sequence[Sample], tensors: Iterable[str]) -> None:
         if not any(name in sample.tensors for sample in samples):
             where = "ASE's key dipole" if name == "dipole" else f"an entry {name} of info"
             raise ValueError(
-                f"data: model.{name} is on, but no training frame has a {name}; label frames with "
+                f"data: model.{name} is on, but no {purpose} frame has a {name}; label frames with "
                 f"{where} or switch it off"
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import lzma
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,19 +99,19 @@ def check_frame(atoms: ase.Atoms, name: str) -> None:
             f"{name} has no energy or no forces; label it with ASE's keys energy and forces"
         ) from None
     labels["stress"] = atoms.calc.results.get("stress", 0.0)
-    tensor_labels(atoms, name)
     for label, values in labels.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{name}: {label} not finite; correct the label or remove the frame")
 
 
-def tensor_labels(atoms: ase.Atoms, name: str) -> dict[str, Tensor]:
+def tensor_labels(atoms: ase.Atoms, wanted: Collection[str], name: str) -> dict[str, Tensor]:
     """Dipole [3], e·Å, and polarizability [3, 3], e²Å²/eV, of a frame, as far as it has them.
 
     ASE's calculators know a dipole; a polarizability is an entry of ``info`` with 9 numbers.
 
     Args:
         atoms: A labelled frame.
+        wanted: Which of them a model predicts; others are not looked at.
         name: What messages call it.
 
     Raises:
@@ -124,13 +124,17 @@ def tensor_labels(atoms: ase.Atoms, name: str) -> dict[str, Tensor]:
     }
     labels = {}
     for label, given in found.items():
-        if given is None:
+        if given is None or label not in wanted:
             continue
-        values, shape = np.asarray(given, float), [3] * RANKS[label]
+        shape = [3] * RANKS[label]
+        try:
+            values = np.asarray(given, float)
+        except (TypeError, ValueError):
+            values = np.array([])
         if values.size != np.prod(shape) or not np.isfinite(values).all():
             raise ValueError(
-                f"{name}: {label}: expected {np.prod(shape)} finite numbers, got {given}; correct "
-                "the label or remove it"
+                f"{name}: {label}: expected {np.prod(shape)} finite numbers, got {given!r}; "
+                "correct the label or remove it"
             )
         values = values.reshape(shape)
         if not np.allclose(values, values.T, atol=1e-3 * np.abs(values).max()):

@@ -160,9 +160,8 @@ def _predictions(
             if "stress" in atoms.calc.results and has_volume(atoms):
                 stress = torch.tensor(atoms.get_stress(voigt=False), dtype=torch.float64)
                 quantities["stress"] = (stress, out.virial[k].cpu() / atoms.get_volume())
-            labels = tensor_labels(atoms, names[k])
-            for name in (n for n in out.tensors if n in labels):
-                quantities[name] = (labels[name], out.tensors[name][k].cpu())
+            for name, label in tensor_labels(atoms, out.tensors, names[k]).items():
+                quantities[name] = (label, out.tensors[name][k].cpu())
             yield atoms, quantities
 
 

@@ -88,9 +88,11 @@ class Trainer:
         self.split = split_frames(config.data, _seed(config.seed, _SPLIT))
         self.fingerprint = run_fingerprint(config, self.split)
         hypers = config.hypers
-        self.train_samples = make_samples(self.split.train, hypers.cutoff)
-        self.validation_samples = make_samples(self.split.validation, hypers.cutoff)
-        require_labels(self.train_samples, hypers.tensors)
+        tensors = [name for name in hypers.tensors if getattr(config.loss, name).weight]
+        self.train_samples = make_samples(self.split.train, hypers.cutoff, tensors)
+        self.validation_samples = make_samples(self.split.validation, hypers.cutoff, tensors)
+        require_labels(self.train_samples, tensors, "training")
+        require_labels(self.validation_samples, tensors, "validation")
         self.potential = self._initial_potential().to(self.device)
         self.optimizer = make_optimizer(self.potential, config.optimizer)
         self.schedule = Schedule(config.schedule)

@@ -38,7 +38,7 @@ def results(seed: int) -> Results:
 def test_what_is_made_is_complete_and_holds_the_results() -> None:
     bare, symmetrized = results(1), results(2)
     made = make_self_test(system(), bare, symmetrized, **SETTINGS)
-    check_self_test(made, (1, 6), "here")
+    check_self_test(made, (1, 6), (), "here")
     assert made["bare"]["energy"] == float(bare.energy)
     assert torch.equal(made["symmetrized"]["stress"], symmetrized.virial[0] / 8.0)
     assert made["symmetrized"]["ensemble"] == "local"
@@ -61,7 +61,7 @@ def test_deviations_are_the_largest_differences() -> None:
 def test_without_a_volume_there_is_no_stress() -> None:
     made = make_self_test(system(0.0), results(1), results(2), **SETTINGS)
     assert made["bare"]["stress"] is None
-    check_self_test(made, (1, 6), "here")
+    check_self_test(made, (1, 6), (), "here")
     assert set(deviations(made, results(1), results(2))["bare"]) == {"energy", "forces"}
 
 

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from ase_pet import derivatives
+from ase_pet import PETCalculator, derivatives
 from ase_pet.engine import Engine
+from ase_pet.formats import Model
 from ase_pet.potentials.composition import Composition
+from ase_pet.potentials.radial import RADIAL_BASES
 from ase_pet.potentials.splines import Splines
 from ase_pet.potentials.total import Total
 from ase_pet.testing.evaluators import graph_of
 from ase_pet.testing.structures import structures
-from tests.tiny import SPECIES, tiny_pet, tiny_tensornet
+from tests.tiny import SPECIES, TENSORS, tiny_pet, tiny_tensornet
 
 CUTOFF = 3.0
 
@@ -47,6 +50,26 @@ def test_errors_fall_with_the_fourth_power_of_the_spacing() -> None:
     assert math.log(coarse / fine, 4) == pytest.approx(4.0, abs=0.1)
 
 
+@pytest.mark.parametrize("rbf", RADIAL_BASES)
+def test_every_radial_basis_has_splines(rbf: str) -> None:
+    """Quotients are not differentiated at zero: all coefficients are finite."""
+    layer = tiny_tensornet(1, rbf=rbf).with_splines(64).layers[0]
+    assert bool(torch.isfinite(layer.splines.coefficients).all())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_splines_and_heads_on_a_gpu() -> None:
+    model = Model(Total(tiny_tensornet(2, **TENSORS)), "float64")
+    atoms = structures(SPECIES)["molecule"]
+    here, there = (
+        PETCalculator(model, device=device, splines=True).compute([atoms])[0]
+        for device in ("cpu", "cuda")
+    )
+    for name in ("energy", "forces", "dipole", "polarizability"):
+        np.testing.assert_allclose(there[name], here[name], rtol=0, atol=1e-10)
+
+
 def test_derivatives_are_exact() -> None:
     r = torch.tensor([0.0, 0.4, 1.7, 2.95, CUTOFF - 1e-4], dtype=torch.float64)
     splines = Splines(waves, CUTOFF, 16)
@@ -63,10 +86,10 @@ def test_a_network_with_splines_is_nearly_the_one_without(option: dict) -> None:
     energies, gradients, _ = derivatives.evaluate(net, graph)
     assert net.with_splines(256).memory(100, 30) < net.memory(100, 30)
     deviations = []
-    for n_knots in (256, 1024):
-        ours, by_ours, _ = derivatives.evaluate(net.with_splines(n_knots), graph)
+    for n_pieces in (256, 1024):
+        ours, by_ours, _ = derivatives.evaluate(net.with_splines(n_pieces), graph)
         deviations.append(float((ours - energies).abs().max()))
-        assert float((by_ours - gradients).abs().max()) < 1e-4 * 256 / n_knots
+        assert float((by_ours - gradients).abs().max()) < 1e-4 * 256 / n_pieces
     assert deviations[1] < 1e-8
     assert deviations[1] < 0.05 * deviations[0]
 
@@ -85,5 +108,5 @@ def test_an_engine_takes_splines_where_there_are_functions_of_distances() -> Non
         Engine(Total(tiny_pet()), splines=True)
     with pytest.raises(ValueError, match=r"splines: interactions .* depend on charges"):
         Engine(Total(tiny_tensornet(1, n_charges=2)), splines=True)
-    with pytest.raises(ValueError, match="n_knots: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_pieces: expected at least 1, got 0"):
         tiny_tensornet(1).with_splines(0)

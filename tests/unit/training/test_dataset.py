@@ -51,15 +51,17 @@ def test_labels_of_tensors(tmp_path):
     full.info["polarizability"] = matrix
     bare = labelled("CO", -1.0, positions=[(0, 0, 0), (0, 0, 1.3)])
     write(tmp_path / "x.extxyz", [full, bare])
-    samples = make_samples(read_frames(source(tmp_path / "x.extxyz")), 3.0)
+    read = read_frames(source(tmp_path / "x.extxyz"))
+    samples = make_samples(read, 3.0, ["dipole", "polarizability"])
     np.testing.assert_allclose(samples[0].tensors["dipole"], [0, 0, 0.1])
     np.testing.assert_allclose(samples[0].tensors["polarizability"], matrix)
     assert samples[1].tensors == {}
-    require_labels(samples, ["dipole", "polarizability"])
+    assert make_samples(read, 3.0, ["dipole"])[0].tensors.keys() == {"dipole"}
+    require_labels(samples, ["dipole", "polarizability"], "training")
     with pytest.raises(
         ValueError, match=r"model\.dipole is on, but no training frame has a dipole"
     ):
-        require_labels(samples[1:], ["dipole"])
+        require_labels(samples[1:], ["dipole"], "training")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,7 @@ def test_labels_of_tensors(tmp_path):
         (None, [1.0, 2.0, 3.0], False, "x: polarizability: expected 9 finite numbers"),
         (None, np.arange(9.0), False, "x: polarizability: not a symmetric matrix"),
         ([0.0, 0.0, 0.1], None, True, "x: dipole: not defined for a periodic structure"),
+        (None, "unknown", False, "x: polarizability: expected 9 finite numbers, got .*unknown"),
     ],
 )
 def test_labels_of_tensors_that_are_wrong(dipole, matrix, pbc, message):
@@ -76,9 +79,10 @@ def test_labels_of_tensors_that_are_wrong(dipole, matrix, pbc, message):
     if dipole is not None:
         atoms.calc.results["dipole"] = np.array(dipole)
     if matrix is not None:
-        atoms.info["polarizability"] = np.array(matrix)
+        atoms.info["polarizability"] = matrix
     with pytest.raises(ValueError, match=message):
-        tensor_labels(atoms, "x")
+        tensor_labels(atoms, ["dipole", "polarizability"], "x")
+    assert tensor_labels(atoms, [], "x") == {}  # nobody asks
 
 
 def test_where_selects_by_value_and_by_list(data_path):

@@ -6,6 +6,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase_pet.training.batches import collate, make_samples
 from ase_pet.training.config import LossConfig, LossTerm
 from ase_pet.training.loss import ErrorSums, Prediction, compute_loss
+from tests.tiny import TENSORS
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_tensors_count_where_they_are_predicted_and_labelled(frames):
         atoms.calc = SinglePointCalculator(atoms, **original.calc.results)
     labelled[1].calc.results["dipole"] = np.array([0.1, -0.2, 0.3])
     labelled[1].info["polarizability"] = np.diag([1.0, 2.0, 3.0])
-    batch = collate(make_samples(labelled, 4.0))
+    batch = collate(make_samples(labelled, 4.0, TENSORS))
     assert batch.tensors["dipole"].isnan().all(1).tolist() == [True, False, True]
     config = LossConfig(kind="mse", dipole=LossTerm(weight=2.0, scale=0.5))
     assert float(compute_loss(shifted(batch), batch, config)) == 0.0

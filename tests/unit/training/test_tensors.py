@@ -97,6 +97,25 @@ def test_a_run_learns_tensors(
     assert f"{np.linalg.norm(written.get_dipole_moment()):.4f}" in table
 
 
+def test_validation_needs_labels_too(
+    recipe: dict[str, Any],
+    write_recipe: Callable[..., Path],
+    molecules: list[ase.Atoms],
+    tmp_path: Path,
+) -> None:
+    for part, labelled in (("train", True), ("validation", False)):
+        chosen = molecules[:4] if labelled else [atoms.copy() for atoms in molecules[4:6]]
+        for atoms, original in zip(chosen, molecules[4:], strict=False):
+            if not labelled:
+                kept = {k: v for k, v in original.calc.results.items() if k != "dipole"}
+                atoms.calc = SinglePointCalculator(atoms, **kept)
+        write(tmp_path / f"{part}.extxyz", chosen)
+        recipe["data"][part] = {"path": str(tmp_path / f"{part}.extxyz")}
+    recipe["model"] |= {"dipole": True, "cutoff": 2.5}
+    with pytest.raises(ValueError, match="no validation frame has a dipole"):
+        train(write_recipe(recipe))
+
+
 def test_a_recipe_without_labels(recipe: dict[str, Any], write_recipe: Callable[..., Path]) -> None:
     recipe["model"] |= {"dipole": True}
     with pytest.raises(ValueError, match=r"model\.dipole is on, but no training frame"):
