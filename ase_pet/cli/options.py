@@ -51,7 +51,7 @@ def _calculator(
     memory_budget: Annotated[str, typer.Option(help="Like 500MB or 2GB.")] = "2GB",
     charge: Annotated[float, typer.Option(help="Total charge, for models that take one.")] = 0.0,
     spin: Annotated[float, typer.Option(help="Spin multiplicity, likewise.")] = 1.0,
-    splines: Annotated[bool, typer.Option(help="Faster TensorNets, within 1e-10 eV/atom.")] = False,
+    splines: Annotated[bool, typer.Option(help="Faster wide TensorNets, within rounding.")] = False,
 ) -> PETCalculator:
     from ase_pet import PETCalculator
 
