@@ -13,15 +13,14 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from ase.stress import full_3x3_to_voigt_6_stress
 
-from ase_pet.data import Results
 from ase_pet.ecse import Settings
 from ase_pet.ecse.settings import describe
 from ase_pet.engine import Engine
 from ase_pet.errors import UnknownSpeciesError
 from ase_pet.formats import Model, load
 from ase_pet.interfaces.ase_structures import (
+    ase_results,
     has_volume,
     is_structure,
     require_atoms,
@@ -76,9 +75,9 @@ class PETCalculator(Calculator):
         charge: Total charge of the structure, e, for models that were trained with one;
             ``atoms.info["charge"]`` goes before it.
         spin: Likewise its spin multiplicity, 2S + 1; ``atoms.info["spin"]`` goes before it.
-        splines: Take a TensorNet's functions of distances from splines: up to twice as fast where it
-            is wide. In float64 energies are some 1e-11 eV an atom and forces some 1e-7 eV/Å beside
-            those without, in float32 the difference is rounding.
+        splines: Take a TensorNet's functions of distances from splines: up to twice as fast where
+            it is wide. In float64 energies are some 1e-11 eV an atom and forces some 1e-7 eV/Å
+            beside those without, in float32 the difference is rounding.
 
     Attributes:
         model: The checkpoint, bare, with its metadata.
@@ -305,7 +304,7 @@ class PETCalculator(Calculator):
         results = self.engine(system)
         ends = np.cumsum([len(atoms) for atoms in structures])
         return [
-            _ase_results(results, k, slice(end - len(atoms), end), atoms)
+            ase_results(results, k, slice(end - len(atoms), end), atoms)
             for k, (atoms, end) in enumerate(zip(structures, ends.tolist(), strict=True))
         ]
 
@@ -323,25 +322,6 @@ class PETCalculator(Calculator):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made again: networks on their device, neighbour lists."""
         return {**self.__dict__, "_engine": None}
-
-
-def _ase_results(results: Results, k: int, part: slice, atoms: Atoms) -> dict[str, Any]:
-    """Results of structure ``k``, in arrays of its own."""
-    energy = float(results.energy[k])
-    found: dict[str, Any] = {
-        "energy": energy,
-        "free_energy": energy,
-        "energies": results.energies[part].cpu().numpy().copy(),
-        "forces": results.forces[part].cpu().numpy().copy(),
-    }
-    if has_volume(atoms):
-        volume = atoms.get_volume()
-        found["stress"] = full_3x3_to_voigt_6_stress(results.virial[k].cpu().numpy() / volume)
-        virials = results.virials[part].cpu().numpy()
-        found["stresses"] = full_3x3_to_voigt_6_stress(virials / volume)
-    if not atoms.pbc.any():
-        found |= {name: value[k].cpu().numpy().copy() for name, value in results.tensors.items()}
-    return found
 
 
 def _bytes(budget: int | str) -> int:

@@ -1,4 +1,4 @@
-"""ASE structures as the engine takes them."""
+"""ASE structures as the engine takes them, and its results as ASE takes them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
 
-from ase_pet.data import System
+from ase_pet.data import Results, System
 from ase_pet.errors import GeometryError
 
 
@@ -70,6 +71,25 @@ def evaluate_together(
             except (ValueError, RuntimeError) as error:  # noqa: PERF203
                 raise type(error)(f"{name(k)}: {error}") from error
         raise
+
+
+def ase_results(results: Results, k: int, part: slice, atoms: Atoms) -> dict[str, Any]:
+    """Results of structure ``k``, in arrays of its own."""
+    energy = float(results.energy[k])
+    found: dict[str, Any] = {
+        "energy": energy,
+        "free_energy": energy,
+        "energies": results.energies[part].cpu().numpy().copy(),
+        "forces": results.forces[part].cpu().numpy().copy(),
+    }
+    if has_volume(atoms):
+        volume = atoms.get_volume()
+        found["stress"] = full_3x3_to_voigt_6_stress(results.virial[k].cpu().numpy() / volume)
+        virials = results.virials[part].cpu().numpy()
+        found["stresses"] = full_3x3_to_voigt_6_stress(virials / volume)
+    if not atoms.pbc.any():
+        found |= {name: value[k].cpu().numpy().copy() for name, value in results.tensors.items()}
+    return found
 
 
 def is_structure(given: object) -> bool:

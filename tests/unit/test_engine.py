@@ -17,7 +17,7 @@ from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
 from ase_pet.testing.structures import structures
-from tests.tiny import SPECIES, tiny_modern_pet, tiny_pet, tiny_tensornet
+from tests.tiny import SPECIES, TENSORS, tiny_modern_pet, tiny_pet, tiny_tensornet
 
 STRUCTURES = structures(SPECIES)
 COMPOSITION = Composition({1: -13.5, 6: -1030.25, 8: -2041.125})
@@ -199,6 +199,26 @@ def test_coincident_atoms_are_named() -> None:
 def test_unknown_elements_are_named() -> None:
     with pytest.raises(UnknownSpeciesError, match="does not know N, Xe"):
         ask(Engine(total()), Atoms("NXeC", [[0, 0, 0], [2, 0, 0], [4, 0, 0]]))
+
+
+def test_tensors_that_are_not_finite_are_never_passed_on() -> None:
+    """Energy and forces are right; the dipole is not."""
+    broken = Total(tiny_tensornet(1, dipole=True))
+    assert ask(Engine(broken), STRUCTURES["molecule"]).tensors["dipole"].isfinite().all()
+    broken.backbone.tensor_heads["dipole"].factors[2].bias.fill_(torch.nan)
+    with pytest.raises(GeometryError, match="results of structure 0 are not finite"):
+        ask(Engine(broken), STRUCTURES["molecule"], STRUCTURES["atom"])
+
+
+def test_tensors_of_several_batches_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(Total(tiny_tensornet(1, **TENSORS)))
+    chosen = [STRUCTURES[name] for name in ("molecule", "line", "bent", "molecule")]
+    whole = ask(engine, *chosen).tensors
+    monkeypatch.setattr(engine_module, "_BATCH_ATOMS", 4)
+    parts = ask(engine, *chosen).tensors
+    for name in TENSORS:
+        assert float(whole[name][0].abs().max()) > 1e-3
+        torch.testing.assert_close(parts[name], whole[name], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("symmetry", [None, "O(3)"])
