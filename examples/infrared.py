@@ -15,7 +15,7 @@ import numpy as np
 from ase import units
 from ase.build import molecule
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from ase.vibrations import Infrared
@@ -60,10 +60,10 @@ def main() -> None:
     real = energies > 50.0
 
     rng = np.random.default_rng(0)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=given.temperature, rng=rng)
-    Langevin(
-        atoms, STEP * units.fs, temperature_K=given.temperature, friction=0.01 / units.fs, rng=rng
-    ).run(given.steps // 4)
+    thermalize_momenta(atoms, given.temperature, rng=rng)
+    thermostat = {"temperature_K": given.temperature, "friction": 0.01 / units.fs}
+    Langevin(atoms, STEP * units.fs, **thermostat, fixcm=False, rng=rng).run(given.steps // 4)
+    Stationary(atoms)
     dipoles = []
     run = VelocityVerlet(atoms, STEP * units.fs)
     run.attach(lambda: dipoles.append(atoms.get_dipole_moment()))

@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_infrared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     script = ROOT / "examples" / "infrared.py"
     for _ in range(2):  # a second run replaces the first
