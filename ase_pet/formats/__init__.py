@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import native
 from ase_pet.formats.importers import matgl, metatrain, pet_original, torchmd_net
@@ -21,6 +23,7 @@ _SUPPORTED = (
 )
 
 
+@torch.inference_mode(mode=False)  # in which a caller may be: such weights give no forces
 def load(
     path: str | Path,
     *,

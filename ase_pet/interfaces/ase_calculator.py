@@ -154,7 +154,8 @@ class PETCalculator(Calculator):
         dtype = self.model.dtype if dtype is None else str(dtype).removeprefix("torch.")
         given = {"device": str(device), "dtype": dtype, "memory_budget": _bytes(budget)}
         given["invariant_atoms"] = self.model.invariant_atoms
-        return Engine(self.model.potential, **{**options, **given})
+        with torch.inference_mode(mode=False):  # in which a caller may be
+            return Engine(self.model.potential, **{**options, **given})
 
     @property
     def engine(self) -> Engine:

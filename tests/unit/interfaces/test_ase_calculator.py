@@ -257,6 +257,17 @@ def test_a_dipole_and_a_polarizability_where_the_model_has_them(
     assert PETCalculator.implemented_properties == NAMES
 
 
+@pytest.mark.parametrize("name", ["pet-si", "tensornet-si"])
+def test_a_calculator_made_in_inference_mode_has_forces(name: str) -> None:
+    atoms = crystal()
+    atoms.calc = PETCalculator(name, device="cpu")
+    expected = atoms.get_forces()
+    with torch.inference_mode():
+        atoms.calc = PETCalculator(name, device="cpu")
+        assert_allclose(atoms.get_forces(), expected, rtol=0, atol=1e-6)
+    assert np.abs(expected).max() > 1e-3
+
+
 def test_tensors_are_refused_where_they_mean_nothing(
     with_tensors: PETCalculator, calc: PETCalculator
 ) -> None:
