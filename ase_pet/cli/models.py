@@ -199,8 +199,10 @@ def _show_checks(title: str, rows: list[dict[str, Any]], *, as_json: bool) -> No
     names = ["energy", "forces", "virial"]
     if any(row["tensors"] is not None for row in rows):
         names.append("tensors")
-    for column in ("", *names, "at most", ""):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    table.add_column("")  # the one that gives way on a narrow terminal
+    for column in (*names, "at most"):
+        table.add_column(column, justify="right", no_wrap=True, min_width=7)
+    table.add_column("", no_wrap=True, min_width=6)
     verdicts = {True: "passed", False: "FAILED", None: ""}
     for row in rows:
         numbers = (row.get(n) for n in (*names, "tolerance"))

@@ -93,8 +93,10 @@ def test_a_run_learns_tensors(
         list(written.get_dipole_moment()), abs=1e-7
     )
     assert written.info["polarizability"].shape == (3, 3)
-    table = runner.invoke(app, ["eval", str(path), str(data)], env={"COLUMNS": "200"}).stdout
+    table = runner.invoke(app, ["eval", str(path), str(data)], env={"COLUMNS": "80"}).stdout
     assert f"{np.linalg.norm(written.get_dipole_moment()):.4f}" in table
+    checked = runner.invoke(app, ["check", str(path)], env={"COLUMNS": "80"}).stdout
+    assert "…" not in table + checked  # nothing is cut off
 
 
 def test_validation_needs_labels_too(
