@@ -75,9 +75,9 @@ class PETCalculator(Calculator):
         charge: Total charge of the structure, e, for models that were trained with one;
             ``atoms.info["charge"]`` goes before it.
         spin: Likewise its spin multiplicity, 2S + 1; ``atoms.info["spin"]`` goes before it.
-        splines: Take a TensorNet's functions of distances from splines: up to twice as fast where
-            it is wide. In float64 energies are some 1e-11 eV an atom and forces some 1e-7 eV/Å
-            beside those without, in float32 the difference is rounding.
+        splines: Take a TensorNet's functions of distances from splines: up to 1.7 times as fast
+            where it is wide. In float64 energies are some 1e-11 eV an atom and forces some
+            1e-7 eV/Å beside those without, in float32 the difference is rounding.
 
     Attributes:
         model: The checkpoint, bare, with its metadata.

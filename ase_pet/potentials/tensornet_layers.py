@@ -18,6 +18,7 @@ from ase_pet.potentials.cartesian import (
     scale_parts,
     shorten,
 )
+from ase_pet.potentials.hypers import check_choices, check_least
 from ase_pet.potentials.radial import RADIAL_BASES
 from ase_pet.potentials.splines import Splines
 from ase_pet.potentials.tensors import RANKS
@@ -89,12 +90,8 @@ class TensorNetHypers:
     polarizability: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("n_units", "n_functions", "readout_width", "readout_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("n_layers", "n_charges"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        check_least(self, 1, ("n_units", "n_functions", "readout_width", "readout_depth"))
+        check_least(self, 0, ("n_layers", "n_charges"))
         if self.coulomb and not self.n_charges:
             raise ValueError("coulomb: expected n_charges of at least 1 with it, got 0")
         if not 0.0 <= self.inner_cutoff < self.cutoff:
@@ -109,9 +106,7 @@ class TensorNetHypers:
             "messages": ("neighbor", "center"),
             "readout": ("perceptron", "gated"),
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+        check_choices(self, choices)
 
     @property
     def tensors(self) -> tuple[str, ...]:

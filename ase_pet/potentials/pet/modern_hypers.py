@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ase_pet.potentials.hypers import check_choices, check_least, check_tokens
 from ase_pet.potentials.pet.adaptive import FIRST, SPACING
 
 #: Direct predictions and their number of components.
@@ -78,24 +79,12 @@ class ModernPETHypers:
 
     def __post_init__(self) -> None:
         sizes = ("d_model", "d_node", "n_heads", "d_feedforward", "n_message_layers")
-        for name in (*sizes, "n_attention_layers", "head_width", "max_spin"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("n_neighbors", "max_charge"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        check_least(self, 1, (*sizes, "n_attention_layers", "head_width", "max_spin"))
+        check_least(self, 0, ("n_neighbors", "max_charge"))
         for name in ("cutoff", "adaptive_width", "temperature"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        if not 0.0 < self.cutoff_width <= self.cutoff:
-            raise ValueError(
-                f"cutoff_width: expected more than 0 and at most cutoff={self.cutoff}, "
-                f"got {self.cutoff_width}"
-            )
-        if self.d_model % self.n_heads:
-            raise ValueError(
-                f"n_heads: expected a divisor of d_model={self.d_model}, got {self.n_heads}"
-            )
+        check_tokens(self)
         if self.n_neighbors > 0.0 and self.adaptive_method == "grid":
             least = FIRST + SPACING * self.adaptive_width
             if self.cutoff <= least:
@@ -114,9 +103,7 @@ class ModernPETHypers:
             "transformer": ("PreLN", "PostLN"),
             "messages": ("feedforward", "residual"),
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+        check_choices(self, choices)
 
     @property
     def n_blocks(self) -> int:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ase_pet.data import Graph
 from ase_pet.potentials.cutoffs import cosine_cutoff
+from ase_pet.potentials.hypers import check_choices, check_least, check_tokens
 from ase_pet.potentials.pet.tokens import TINY, Rows, attend
 from ase_pet.potentials.species import SpeciesTable
 from ase_pet.potentials.tensors import RANKS, anisotropic, symmetric, zero_tensors
@@ -98,18 +99,8 @@ class PETHypers:
             "n_message_layers",
             "n_attention_layers",
         )
-        for name in (*positive, "head_width", "n_targets"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0.0 < self.cutoff_width <= self.cutoff:
-            raise ValueError(
-                f"cutoff_width: expected more than 0 and at most cutoff={self.cutoff}, "
-                f"got {self.cutoff_width}"
-            )
-        if self.d_model % self.n_heads:
-            raise ValueError(
-                f"n_heads: expected a divisor of d_model={self.d_model}, got {self.n_heads}"
-            )
+        check_least(self, 1, (*positive, "head_width", "n_targets"))
+        check_tokens(self)
         if not 0 <= self.target < self.n_targets:
             raise ValueError(
                 f"target: expected 0 to {self.n_targets - 1} (n_targets={self.n_targets}), "
@@ -121,9 +112,7 @@ class PETHypers:
             "compress": ("mlp", "linear"),
             "coordinates": ("vector_and_length", "vector", "length"),
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+        check_choices(self, choices)
 
     @property
     def tensors(self) -> tuple[str, ...]:
