@@ -29,6 +29,7 @@ from ase_pet.data import Graph
 from ase_pet.potentials.constants import Constant
 from ase_pet.potentials.cutoffs import cosine_cutoff, cotangent_switch
 from ase_pet.potentials.pet.adaptive import adaptive_cutoffs
+from ase_pet.potentials.pet.modern_energies import Energies
 from ase_pet.potentials.pet.modern_hypers import DIRECT, ModernPETHypers
 from ase_pet.potentials.pet.modern_layers import (
     Combination,
@@ -36,7 +37,7 @@ from ase_pet.potentials.pet.modern_layers import (
     MessageLayer,
     Readout,
 )
-from ase_pet.potentials.pet.tokens import TINY, Rows, keep_edges
+from ase_pet.potentials.pet.tokens import TINY, Rows, keep_edges, lengths
 from ase_pet.potentials.species import SpeciesTable
 
 
@@ -143,7 +144,13 @@ class ModernPET(nn.Module):
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
         species = self.species_table(graph.numbers)
-        graph, rows = self._layout(graph)
+        graph, factors = self._within(graph)
+        if not self.edge_species.weight.requires_grad:
+            inputs = (graph, species, self._condition(graph))
+            vectors = graph.vectors.to(self.dtype)
+            found: Tensor = Energies.apply(vectors, factors, self, inputs)  # type: ignore[no-untyped-call]
+            return self.hypers.energy_scale * found
+        rows = Rows.build(graph, factors)
         energies: Tensor = graph.vectors.new_zeros(graph.n_atoms, dtype=self.dtype)
         features = self._features(graph, rows, species)
         for read, (nodes, edges) in zip(self.energies, features, strict=True):
@@ -163,7 +170,8 @@ class ModernPET(nn.Module):
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
         species = self.species_table(graph.numbers)
-        graph, rows = self._layout(graph)
+        graph, factors = self._within(graph)
+        rows = Rows.build(graph, factors)
         found: dict[str, Tensor] = {}
         for k, (nodes, edges) in enumerate(self._features(graph, rows, species)):
             for name, reads in self.direct.items():
@@ -175,8 +183,8 @@ class ModernPET(nn.Module):
             for name, value in found.items()
         }
 
-    def _layout(self, graph: Graph) -> tuple[Graph, Rows]:
-        """The edges within the cutoffs, and their padded layout."""
+    def _within(self, graph: Graph) -> tuple[Graph, Tensor]:
+        """The edges within the cutoffs, and their factors [n_edges] in the network's dtype."""
         h, d = self.hypers, _distances(graph)
         pair: float | Tensor = h.cutoff
         kept = d < h.cutoff
@@ -188,15 +196,14 @@ class ModernPET(nn.Module):
         factors = switch(d, pair, h.cutoff_width).to(self.dtype)
         if not bool(kept.all()):
             graph, factors = keep_edges(graph, kept), factors[kept]
-        return graph, Rows.build(graph, factors)
+        return graph, factors
 
     def _features(
         self, graph: Graph, rows: Rows, species: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Nodes [n_atoms, n] and edges [n_edges, d], layer by layer that is read."""
         vectors = graph.vectors.to(self.dtype)
-        lengths = torch.sqrt((vectors * vectors).sum(1, keepdim=True) + TINY)
-        geometry, neighbors = torch.cat([vectors, lengths], 1), species[graph.others]
+        geometry, neighbors = torch.cat([vectors, lengths(vectors)], 1), species[graph.others]
         condition = self._condition(graph)
         messages = self.edge_species(neighbors)
         residual = self.hypers.messages == "residual"

@@ -68,6 +68,11 @@ class Rows:
         return torch.where(present, logarithms, low)[:, None, None, :]
 
 
+def lengths(vectors: Tensor) -> Tensor:
+    """Lengths [n_edges, 1] of edges, differentiable at 0, Å."""
+    return torch.sqrt((vectors * vectors).sum(1, keepdim=True) + TINY)
+
+
 def attend(qkv: Tensor, bias: Tensor, n_heads: int, temperature: float = 1.0) -> Tensor:
     """Attention of every token of a row to all of its row.
 

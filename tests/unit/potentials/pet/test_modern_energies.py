@@ -1,0 +1,171 @@
+"""Derivatives written by hand against those of autograd."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from torch import Tensor, nn
+
+from ase_pet.data import Graph
+from ase_pet.derivatives import gradient
+from ase_pet.potentials.pet import ModernPET, modern_energies
+from ase_pet.potentials.pet.pullbacks import (
+    attention,
+    glu,
+    layer_norm,
+    linear,
+    norm_linear,
+    normalize,
+    silu,
+)
+from ase_pet.potentials.pet.tokens import attend
+from ase_pet.testing.evaluators import graph_of
+from tests.tiny import tiny_modern_pet
+from tests.unit.potentials.pet.test_modern import OPTIONS, identify
+
+WIDTHS = [{}, {"d_node": 8}]
+
+
+def both(model: ModernPET, graph: Graph) -> list[tuple[Tensor, Tensor]]:
+    """Energies and gradients with weights that are differentiated, and with constant ones."""
+    found = []
+    for trained in (True, False):
+        model.requires_grad_(trained)
+        vectors = graph.vectors.detach().requires_grad_(True)
+        energies = model(graph.with_vectors(vectors))
+        found.append((energies.detach(), gradient(energies, vectors)))
+    return found
+
+
+def assert_same(model: ModernPET, graph: Graph) -> None:
+    (energies, gradients), (fast, slopes) = both(model, graph)
+    torch.testing.assert_close(fast, energies, rtol=0.0, atol=1e-13)
+    torch.testing.assert_close(slopes, gradients, rtol=0.0, atol=1e-13)
+    assert float(gradients.abs().max()) > 1e-6
+
+
+@pytest.fixture(scope="module")
+def structures() -> Graph:
+    """A molecule, a crystal with edges to images of the same atom, and an atom alone."""
+    crystal = bulk("C", "fcc", a=2.6)
+    crystal.rattle(0.05, seed=2)
+    return graph_of([molecule("CH3OH"), crystal, Atoms("O")], 2.6)
+
+
+@pytest.mark.parametrize("width", WIDTHS, ids=identify)
+@pytest.mark.parametrize("option", OPTIONS, ids=identify)
+def test_all_options_agree_with_autograd(option: dict, width: dict, structures: Graph) -> None:
+    assert_same(tiny_modern_pet(2, cutoff=2.3, **{**width, **option}), structures)
+
+
+@pytest.mark.parametrize("width", WIDTHS, ids=identify)
+@pytest.mark.parametrize("messages", ["residual", "feedforward"])
+@pytest.mark.parametrize("normalization", ["RMSNorm", "LayerNorm"])
+@pytest.mark.parametrize("transformer", ["PreLN", "PostLN"])
+def test_norms_go_with_both_kinds_of_blocks(
+    transformer: str, normalization: str, messages: str, width: dict, structures: Graph
+) -> None:
+    options = {"transformer": transformer, "normalization": normalization, "messages": messages}
+    assert_same(tiny_modern_pet(2, cutoff=2.3, **width, **options), structures)
+
+
+@pytest.mark.parametrize("messages", ["residual", "feedforward"])
+def test_parts_are_as_the_whole(
+    messages: str, structures: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_modern_pet(2, cutoff=2.3, messages=messages)
+    whole = both(model, structures)[1]
+    monkeypatch.setattr(modern_energies, "ROWS", 1)  # an atom at a time
+    assert_same(model, structures)
+    torch.testing.assert_close(both(model, structures)[1][0], whole[0], rtol=0.0, atol=1e-13)
+
+
+def test_charges_matter(structures: Graph) -> None:
+    model = tiny_modern_pet(2, cutoff=2.3, conditioning=True)
+    charged = replace(structures, charge=torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64))
+    assert_same(model, charged)
+
+
+def test_factors_that_underflow_have_finite_gradients(structures: Graph) -> None:
+    """Just within the cutoff, single precision has no factor left."""
+    model = tiny_modern_pet(2, cutoff=2.3).float().requires_grad_(False)
+    lengths = torch.linalg.vector_norm(structures.vectors, dim=1, keepdim=True)
+    scale = torch.where(lengths == lengths.max(), (2.3 - 2e-3) / lengths, 1.0)
+    vectors = (scale * structures.vectors).requires_grad_(True)
+    slopes = gradient(model(structures.with_vectors(vectors)), vectors)
+    assert bool(torch.isfinite(slopes).all())
+
+
+def test_a_second_derivative_is_refused(structures: Graph) -> None:
+    model = tiny_modern_pet(2, cutoff=2.3).requires_grad_(False)
+    vectors = structures.vectors.detach().requires_grad_(True)
+    energies = model(structures.with_vectors(vectors))
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        gradient(energies, vectors, create_graph=True)
+
+
+def test_a_second_gradient_is_refused(structures: Graph) -> None:
+    model = tiny_modern_pet(2, cutoff=2.3).requires_grad_(False)
+    vectors = structures.vectors.detach().requires_grad_(True)
+    energy = model(structures.with_vectors(vectors)).sum()
+    torch.autograd.grad(energy, vectors, retain_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated before"):
+        torch.autograd.grad(energy, vectors)
+
+
+def _random(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def _norm(kind: type[nn.Module]) -> nn.Module:
+    norm = kind(6).double()
+    for k, p in enumerate(norm.parameters()):
+        nn.init.normal_(p, generator=torch.Generator().manual_seed(k))
+    return norm.requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        silu,
+        glu,
+        lambda x: linear(x, _random(4, 6), _random(4)),
+        lambda x: layer_norm(x, _norm(nn.LayerNorm)),
+        lambda x: normalize(x, _norm(nn.RMSNorm)),
+        lambda x: norm_linear(x, _norm(nn.RMSNorm), nn.Linear(6, 3).double().requires_grad_(False)),
+        lambda x: norm_linear(
+            x, _norm(nn.LayerNorm), nn.Linear(6, 3).double().requires_grad_(False)
+        ),
+    ],
+    ids=["silu", "glu", "linear", "LayerNorm", "RMSNorm", "RMSNorm-linear", "LayerNorm-linear"],
+)
+def test_pullbacks_against_differences(operation: object) -> None:
+    torch.manual_seed(0)
+    x, step = _random(5, 6), 1e-6 * _random(5, 6).flip(0)
+
+    def value(x: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return operation(x)[0]
+
+    torch.manual_seed(0)
+    y, pull = operation(x)
+    g = _random(*y.shape)
+    expected = ((value(x + step) - value(x - step)) * g).sum() / 2.0
+    torch.testing.assert_close((pull(g.clone()) * step).sum(), expected, rtol=1e-8, atol=0.0)
+
+
+def test_attention_against_autograd() -> None:
+    qkv, bias = _random(3, 5, 24).requires_grad_(True), _random(3, 1, 1, 5).requires_grad_(True)
+    g = _random(3, 5, 8).flip(0)
+    expected = attend(qkv, bias, 2, 1.5)
+    by_qkv, by_bias = torch.autograd.grad(expected, [qkv, bias], g)
+    found, pull = attention(qkv.detach(), bias.detach(), 2, 1.5)
+    torch.testing.assert_close(found, expected.detach(), rtol=0.0, atol=1e-14)
+    pulled = pull(g)
+    torch.testing.assert_close(pulled[0], by_qkv, rtol=0.0, atol=1e-14)
+    torch.testing.assert_close(pulled[1], by_bias[:, 0, 0], rtol=0.0, atol=1e-14)
