@@ -19,7 +19,15 @@ from common import ROOT
 WORKER = Path(__file__).resolve().parent / "peers" / "worker.py"
 REFERENCE = ROOT.parent / "shared" / "reference"
 MATPES = REFERENCE / "tensornet_matgl" / "TensorNet-MatPES-PBE-v2025.1-PES"
+PET = REFERENCE / "pet_metatrain"
 TORCHMDNET = REFERENCE / "tensornet_torchmdnet" / "tensornet_o3_h64_l2.ckpt"
+#: Codes of the worker, with the model that each evaluates unless it is given another.
+CODES = {
+    "ase_pet": MATPES,
+    "matgl": MATPES,
+    "torchmdnet": TORCHMDNET,
+    "metatomic": PET / "fresh_default.ckpt",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def add_peers(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=PYTHON",
         help="a code to compare with, such as matgl-2.0.4=/tmp/peers/matgl-2.0.4/bin/python; "
-        "the name begins with matgl, torchmdnet or ase_pet; may be given several times",
+        "the name begins with matgl, torchmdnet, metatomic or ase_pet; may be given several times",
     )
 
 
@@ -75,11 +83,10 @@ def peers(given: list[str]) -> list[Contestant]:
     found = []
     for text in given:
         name, _, python = text.partition("=")
-        code = next((c for c in ("ase_pet", "matgl", "torchmdnet") if name.startswith(c)), None)
+        code = next((c for c in CODES if name.startswith(c)), None)
         if code is None or not Path(python).is_file():
             raise SystemExit(f"--peer: expected matgl...=PYTHON or the like, got {text}")
-        model = TORCHMDNET if code == "torchmdnet" else MATPES
-        found.append(Contestant(name, code, python, model))
+        found.append(Contestant(name, code, python, CODES[code]))
     return found
 
 

@@ -58,7 +58,16 @@ def torchmdnet(model: str, dtype: str, **options: Any) -> Any:
     return TMDNETCalculator(model, **options)
 
 
-CODES = {"ase_pet": ase_pet, "matgl": matgl, "torchmdnet": torchmdnet}
+def metatomic(model: str, dtype: str, **options: Any) -> Any:
+    """metatomic's, of a model that was exported in the precision in which it computes."""
+    from metatomic_ase import MetatomicCalculator
+
+    if dtype != "float32":
+        raise ValueError(f"metatrain exports in the precision of training, float32; got {dtype}")
+    return MetatomicCalculator(model, device="cpu", **options)
+
+
+CODES = {"ase_pet": ase_pet, "matgl": matgl, "torchmdnet": torchmdnet, "metatomic": metatomic}
 
 
 def memory() -> dict[str, float]:
@@ -69,11 +78,14 @@ def memory() -> dict[str, float]:
 
 
 def evaluate(atoms: Any, positions: list[list[float]]) -> dict[str, Any]:
-    """Energy, forces and stress at new positions, as a user of ASE asks for them."""
+    """Energy, forces and stress at new positions, as a user of ASE asks for them.
+
+    Forces first: codes that would evaluate an energy alone have it from the same evaluation then.
+    """
     stress = "stress" in atoms.calc.implemented_properties and atoms.cell.rank == 3
     clock, cpu = time.perf_counter(), time.process_time()
     atoms.positions = positions
-    out = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+    out = {"forces": atoms.get_forces(), "energy": atoms.get_potential_energy()}
     if stress:
         out["stress"] = atoms.get_stress()
     times = {"clock": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
