@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from ase_pet.errors import CheckpointError
 
@@ -24,6 +26,7 @@ _TENSOR_PARTS = {
     *(f"torch.{kind}Storage" for kind in ("Long", "Int", "Bool", "Byte", "Char", "Short")),
     *(f"torch.{kind}" for kind in ("float64", "float32", "float16", "bfloat16")),
 }
+_TRUNCATED = "truncated (the end of the archive is missing); copy the file again"
 
 
 class Record:
@@ -69,13 +72,15 @@ def read_plain(path: Path, records: Collection[str] = ()) -> object:
     inert: list[Any] = [(Record, name) for name in records if not name.startswith(_BUILTIN)]
     try:
         with torch.serialization.safe_globals(inert):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
+        _refuse_repetition(content)
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(
             f"{path}: not readable as tensors and plain containers ({reason[0]}); "
             "copy or export the model again"
         ) from error
+    return content
 
 
 @contextmanager
@@ -92,6 +97,8 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         if not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path}: {_describe(path)}")
         with zipfile.ZipFile(path) as archive:
+            if min((member.header_offset for member in archive.infolist()), default=0) > 0:
+                raise CheckpointError(f"{path}: {_TRUNCATED}")  # this archive is a part of it
             damaged = archive.testzip()
             if damaged is not None:
                 raise CheckpointError(
@@ -128,27 +135,50 @@ def refuse_code(archive: zipfile.ZipFile, path: Path, allowed: Callable[[str], b
         raise CheckpointError(f"{path}: refused, because loading it would run {refused}")
 
 
+def _refuse_repetition(content: object) -> None:
+    """Refuse tensors that claim more numbers than the file holds, by repeating some.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    waiting, seen = [content], set[int]()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f"a tensor of shape {list(value.shape)} repeats its numbers")
+        elif id(value) in seen:
+            continue
+        elif isinstance(value, Record):
+            waiting.append(value.state)
+        elif isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple | set):
+            waiting.extend(value)
+        seen.add(id(value))
+
+
 def _names_in_pickle(file: BinaryIO) -> Iterator[str]:
     """Every ``module.name`` that a pickle would import, found without unpickling it.
 
     Raises:
         ValueError: If the data are not a pickle.
     """
-    strings: list[str] = []
+    pushed: deque[str] = deque(maxlen=2)
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
         elif opcode.name == "STACK_GLOBAL":
-            yield ".".join(strings[-2:]) or "an object"
+            yield ".".join(pushed) if all(pushed) else "an object whose name is hidden"
         elif opcode.name in ("EXT1", "EXT2", "EXT4"):
             yield f"extension code {argument}"
-        elif isinstance(argument, str):
-            strings.append(argument)
+        if not opcode.name.endswith(("PUT", "MEMOIZE", "FRAME")):
+            pushed.append(argument if isinstance(argument, str) else "")
 
 
 def _listed(names: Iterable[str]) -> str:
     """Names for a message; empty if there are none."""
-    listed = sorted(set(names))
+    listed = sorted({name[:80] for name in names})
     more = f" and {len(listed) - 6} more" if len(listed) > 6 else ""
     return ", ".join(listed[:6]) + more
 
@@ -160,7 +190,7 @@ def _describe(path: Path) -> str:
     if not data:
         return "the file is empty; copy or export the model again"
     if data.startswith(b"PK\x03\x04"):
-        return "truncated (the end of the archive is missing); copy the file again"
+        return _TRUNCATED
     if data.startswith(b"\x93NUMPY"):
         return "an array of NumPy, not a checkpoint; give the file that holds the model"
     names: list[str] = []
