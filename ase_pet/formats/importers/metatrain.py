@@ -305,6 +305,6 @@ def _described(metadata: object) -> dict[str, Any]:
         named = [str(about[key]) for key in ("name", "description") if about.get(key)]
         if named:
             found["training_data"] = ": ".join(named)
-    except (AttributeError, IndexError, TypeError, ValueError):
+    except (AttributeError, IndexError, TypeError, ValueError, RecursionError):
         return found
     return found

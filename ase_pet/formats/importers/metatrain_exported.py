@@ -2,7 +2,8 @@
 
 Such a file is a TorchScript archive of an ``AtomisticModel`` of metatomic that holds the PET, or a
 wrapper that predicts uncertainties and holds it. Its attributes are the hyperparameters, elements,
-targets and weights of a checkpoint, which is put together from them; the program is not read.
+targets and weights of a checkpoint, which is put together from them; the program is not read. What
+differs from the checkpoint: up to version 6 a model in single precision has its scale so, too.
 
 Source:
     https://github.com/metatensor/metatrain
@@ -31,6 +32,8 @@ _PET = "metatrain.pet.model.PET"
 _BACKEND, _NAMED, _OLDEST = 16, 8, 7
 #: Likewise of the wrapper.
 _LAYERS, _PLAIN = 4, 2
+#: What missing or other attributes raise, and text nested without end.
+_DAMAGED = (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError)
 
 
 def load(path: str | Path, target: str | None = None) -> Model:
@@ -53,7 +56,7 @@ def load(path: str | Path, target: str | None = None) -> Model:
         )
     try:
         content = _as_wrapper(program, path)
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except _DAMAGED as error:
         raise CheckpointError(
             f"{path}: damaged or not a PET of a supported version: {error!r}"
         ) from error

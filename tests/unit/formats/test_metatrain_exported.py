@@ -196,6 +196,16 @@ def test_other_programs_are_refused_by_name(
         load(path)
 
 
+NESTED = record("NeighborListOptions", "[" * 100_000)
+
+
+def test_text_nested_without_end_describes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = changed({"metadata": NESTED}, "pet_exported_old", tmp_path, monkeypatch)
+    assert load(path).metadata["training_data"] is None
+
+
 @pytest.mark.parametrize(
     ("module", "program", "message"),
     [
@@ -204,6 +214,7 @@ def test_other_programs_are_refused_by_name(
         ({"species_to_species_index": ...}, {}, "species_to_species_index"),
         ({"gnn_layers": ...}, {}, "damaged or not a PET of a supported version: KeyError"),
         ({"additive_models": record("x", [1])}, {}, "damaged or not a PET of a supported version"),
+        ({"dataset_info": ..., "requested_nl": NESTED}, {}, "version: RecursionError"),
         ({"cutoff": "far"}, {}, "cutoff: expected float, got 'far'"),
         ({"cutoff": [1.0]}, {}, r"missing \['cutoff'\]"),
     ],

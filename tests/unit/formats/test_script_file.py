@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -163,6 +164,35 @@ def test_what_a_module_does_not_hold_is_refused(state: bytes, message: str, tmp_
         read_program(archive(tmp_path / "m.pt", state))
 
 
+CLAIMS = {
+    "text": attributes(x=b"X" + b"\xff" * 4),
+    "place in the memo": attributes(x=b"Nr" + b"\xff" * 4),
+    "integer": attributes(x=b"\x8b" + b"\xff\xff\xff\x7f"),
+    "shape": attributes(x=tensor((2**31, 2**31), (0, 0))),
+    "storage": attributes(x=tensor((2**40,), (1,), count=2**40)),
+}
+
+
+@pytest.mark.parametrize("claim", [*CLAIMS, "member"])
+def test_what_is_only_claimed_takes_no_memory(claim: str, tmp_path: Path) -> None:
+    path = archive(tmp_path / "m.pt", CLAIMS.get(claim, b"}"))
+    if claim == "member":
+        data = bytearray(path.read_bytes())
+        sizes = data.index(b"PK\x01\x02") + 20  # of the first member, stored and unpacked
+        data[sizes : sizes + 8] = b"\xf0\xff\xff\xff" * 2
+        path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        if claim == "place in the memo":
+            assert state_of(path) == {"x": None}
+        else:
+            with pytest.raises(CheckpointError):
+                read_program(path)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_modules_in_modules_without_end(tmp_path: Path) -> None:
     """Twice as many paths with every level, and a chain deeper than any model."""
     twice = b"]q\x00"
@@ -224,6 +254,16 @@ def test_a_file_with_any_byte_changed_is_the_same_or_refused(tmp_path: Path) -> 
         path.write_bytes(data[: rng.randrange(len(data))])
         assert not loads_or_tells(path, None)
     assert loaded < 100
+
+
+def test_a_file_cut_behind_an_archive_in_it_is_truncated(tmp_path: Path) -> None:
+    """Tensors hold archives, the last of which could be taken for the whole."""
+    path = exported_sample("pet_exported_old", tmp_path)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"PK\x05\x06", 0, len(data) - 100) + 22])
+    assert zipfile.is_zipfile(path)
+    with pytest.raises(CheckpointError, match="truncated"):
+        load(path)
 
 
 def test_a_pickle_with_any_bytes_changed_is_read_or_refused(tmp_path: Path) -> None:
