@@ -11,7 +11,7 @@ import pytest
 
 from ase_pet import load
 from ase_pet.errors import CheckpointError
-from ase_pet.formats import Model, native
+from ase_pet.formats import Model, native, script_file, torch_file
 from tests.foreign_metatrain import checkpoint, exported_sample, serialised
 from tests.foreign_metatrain import write as write_metatrain
 from tests.foreign_pickles import (
@@ -107,6 +107,23 @@ def test_a_command_in_a_file_of_ours_is_not_run_but_named(
     command = instructions(f"{COMMAND}{marker}")
     rewrite(path, "data.pkl", lambda data: at_end(data, command))
     assert_refused(path, marker, named)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "exported, constants"])
+def test_the_second_lock_holds_without_the_first(
+    kind: str, attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Constants of a program have none: that pickle is searched but never read."""
+    make, inside, member, put = FORMATS[kind]
+    marker, path = tmp_path / "attacked", make(tmp_path)
+    command = ATTACKS[attack][0](f"{COMMAND}{marker}")
+    rewrite(path / inside if inside else path, member, lambda data: put(data, command))
+    for module in (torch_file, script_file):
+        monkeypatch.setattr(module, "refuse_code", lambda *_: None)
+    with pytest.raises(CheckpointError, match=r"not readable as tensors|refused: .* which no"):
+        load(path)
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
