@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import io
+import lzma
 import re
 import sys
 import zipfile
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from ase_pet.potentials.pet import ModernPET
 
+DATA = Path(__file__).parent / "data"
 _BLOCK = r"layers\.(\d+)\.blocks\.(\d+)\."
 _THEIRS = r"gnn_layers.\1.trans.layers.\2."
 _NAMES = (
@@ -42,13 +44,13 @@ _NAMES = (
 )
 
 
-def serialised(label: str, labels: list[int], values: list[float]) -> Tensor:
+def serialised(label: str, labels: list[int], values: list, dtype: type = np.float64) -> Tensor:
     """Bytes of a map of numbers by label."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in (
             ("samples", np.array([(k,) for k in labels], dtype=[(label, "<i4")])),
-            ("values", np.array(values, dtype=np.float64)[:, None]),
+            ("values", np.array(values, dtype=dtype)[:, None]),
         ):
             part = io.BytesIO()
             np.save(part, array)
@@ -126,6 +128,13 @@ def write(content: dict[str, Any], path: Path) -> Path:
             classes[name] = type(name, (), members)
             patch.setattr(sys.modules[module], name, classes[name], raising=False)
         torch.save(_with_classes(content, classes), path)
+    return path
+
+
+def exported_sample(name: str, folder: Path) -> Path:
+    """One of the exported models of ``tests/data``, unpacked."""
+    path = folder / f"{name}.pt"
+    path.write_bytes(lzma.decompress((DATA / f"{name}.pt.xz").read_bytes()))
     return path
 
 

@@ -8,8 +8,15 @@ import torch
 
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import native
-from ase_pet.formats.importers import matgl, metatrain, pet_original, torchmd_net
+from ase_pet.formats.importers import (
+    matgl,
+    metatrain,
+    metatrain_exported,
+    pet_original,
+    torchmd_net,
+)
 from ase_pet.formats.model import Model
+from ase_pet.formats.script_file import holds_program
 from ase_pet.formats.shipped import locate, shipped_models
 from ase_pet.formats.torch_file import read_plain
 
@@ -19,7 +26,7 @@ _SUPPORTED = (
     "an ase_pet checkpoint (one file), the folder of a model trained with the original PET "
     f"({pet_original.HYPERS}, {pet_original.SPECIES}, *_state_dict), the folder of a TensorNet "
     f"potential of MatGL ({matgl.STATE}, {matgl.JSON}), a TensorNet checkpoint of TorchMD-NET, or "
-    "a PET checkpoint of metatrain"
+    "a PET of metatrain (a checkpoint or an exported model)"
 )
 
 
@@ -56,14 +63,15 @@ def load(
             f"comes with the package ({names})"
         )
     is_folder = path.is_dir() or matgl.is_description(path)
-    content = None if is_folder else read_plain(path, metatrain.RECORDS)
-    if metatrain.is_checkpoint(content):
+    exported = not is_folder and holds_program(path)
+    content = None if is_folder or exported else read_plain(path, metatrain.RECORDS)
+    if exported or metatrain.is_checkpoint(content):
         _refuse_options(path, length_unit=length_unit, energy_unit=energy_unit)
         if target is not None and not isinstance(target, str):
             raise CheckpointError(
                 f"{path}: target: expected the name of an energy, such as 'energy', got {target!r}"
             )
-        return metatrain.load(path, target)
+        return metatrain_exported.load(path, target) if exported else metatrain.load(path, target)
     if torchmd_net.is_checkpoint(content):
         _refuse_options(path, target=target)
         return torchmd_net.load(path, length_unit=length_unit, energy_unit=energy_unit)

@@ -54,6 +54,10 @@ def check_hypers(hypers_class: type, values: Mapping[str, Any], where: str) -> A
         raise CheckpointError(f"{where}: hyperparameters: {error}") from error
 
 
+#: Tensors of one network may share numbers, but not so many that memory is at risk.
+_SHARED = 4
+
+
 class _Uninitialised(TorchFunctionMode):
     """Skips the initialisation of weights, which are replaced or have no memory.
 
@@ -111,6 +115,13 @@ def _check_weights(weights: Mapping[str, Any], expected: Mapping[str, Tensor], w
         raise CheckpointError(
             f"{where}: weights: missing {sorted(missing)}, unexpected {sorted(unexpected)}; "
             "weights and hyperparameters do not belong together"
+        )
+    tensors = [value for value in weights.values() if isinstance(value, Tensor)]
+    storages = {s.data_ptr(): s.nbytes() for s in (value.untyped_storage() for value in tensors)}
+    if sum(value.nbytes for value in tensors) > _SHARED * sum(storages.values()):
+        raise CheckpointError(
+            f"{where}: weights: the same numbers are used more than {_SHARED} times; the file is "
+            "damaged"
         )
     for name, value in weights.items():
         if not isinstance(value, Tensor) or value.shape != expected[name].shape:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from ase_pet.errors import CheckpointError
 
@@ -24,6 +26,7 @@ _TENSOR_PARTS = {
     *(f"torch.{kind}Storage" for kind in ("Long", "Int", "Bool", "Byte", "Char", "Short")),
     *(f"torch.{kind}" for kind in ("float64", "float32", "float16", "bfloat16")),
 }
+_TRUNCATED = "truncated (the end of the archive is missing); copy the file again"
 
 
 class Record:
@@ -54,53 +57,105 @@ def read_plain(path: Path, records: Collection[str] = ()) -> object:
         CheckpointError: If the file is missing, empty, damaged, of another kind, or names
             anything that would have to be executed.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; check the path")
-    try:
-        _refuse_code(path, records)
-    except CheckpointError:
-        raise
-    except Exception as error:  # a flipped bit of an archive can raise almost anything
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(
-            f"{path}: damaged or not readable ({told}); copy the file again"
-        ) from error
+    with open_archive(path) as archive:
+        names = archive.namelist()
+        if is_program(archive):
+            raise CheckpointError(
+                f"{path}: a TorchScript program, not a checkpoint; load the checkpoint that it was "
+                "exported from"
+            )
+        if not any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
+            raise CheckpointError(
+                f"{path}: a zip archive, but not one of torch.save (it holds {names[:4]})"
+            )
+        refuse_code(archive, path, lambda name: name in _TENSOR_PARTS or name in records)
     inert: list[Any] = [(Record, name) for name in records if not name.startswith(_BUILTIN)]
     try:
         with torch.serialization.safe_globals(inert):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
+        _refuse_repetition(content)
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(
             f"{path}: not readable as tensors and plain containers ({reason[0]}); "
             "copy or export the model again"
         ) from error
+    return content
 
 
-def _refuse_code(path: Path, records: Collection[str]) -> None:
-    """Check the archive and refuse every name in its pickle that is not part of a tensor."""
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: {_describe(path)}")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        damaged = archive.testzip()
-        if damaged is not None:
-            raise CheckpointError(
-                f"{path}: damaged (checksum of {damaged} is wrong); copy the file again"
-            )
-        if any(name.endswith("/constants.pkl") for name in names):
-            raise CheckpointError(
-                f"{path}: a TorchScript program, not a checkpoint; running it would execute "
-                "code. Load the checkpoint that it was exported from"
-            )
-        pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
-        if not pickles:
-            raise CheckpointError(
-                f"{path}: a zip archive, but not one of torch.save (it holds {names[:4]})"
-            )
-        refused = _refused(_names_in_pickle(BytesIO(archive.read(pickles[0]))), records)
-    if refused:
+@contextmanager
+def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive whose checksums are right.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or no archive, or if what is done with the
+            archive fails in a way that only a damaged one can.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; check the path")
+    try:
+        if not zipfile.is_zipfile(path):
+            raise CheckpointError(f"{path}: {_describe(path)}")
+        with zipfile.ZipFile(path) as archive:
+            if min((member.header_offset for member in archive.infolist()), default=0) > 0:
+                raise CheckpointError(f"{path}: {_TRUNCATED}")  # this archive is a part of it
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise CheckpointError(
+                    f"{path}: damaged (checksum of {damaged} is wrong); copy the file again"
+                )
+            yield archive
+    except CheckpointError:
+        raise
+    except Exception as error:  # a flipped bit of an archive can raise almost anything
+        told = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CheckpointError(
+            f"{path}: damaged or not readable ({told}); copy the file again"
+        ) from error
+
+
+def is_program(archive: zipfile.ZipFile) -> bool:
+    """Whether an archive was written by ``torch.jit.save``, not by ``torch.save``."""
+    return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def refuse_code(archive: zipfile.ZipFile, path: Path, allowed: Callable[[str], bool]) -> None:
+    """Refuse an archive if a pickle in it would import a name that is not allowed.
+
+    Raises:
+        CheckpointError: If there is such a name, which it tells.
+    """
+    names = {
+        name
+        for member in archive.namelist()
+        if member.endswith(".pkl")
+        for name in _names_in_pickle(BytesIO(archive.read(member)))
+    }
+    if refused := _listed(name for name in names if not allowed(name)):
         raise CheckpointError(f"{path}: refused, because loading it would run {refused}")
+
+
+def _refuse_repetition(content: object) -> None:
+    """Refuse tensors that claim more numbers than the file holds, by repeating some.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    waiting, seen = [content], set[int]()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f"a tensor of shape {list(value.shape)} repeats its numbers")
+        elif id(value) in seen:
+            continue
+        elif isinstance(value, Record):
+            waiting.append(value.state)
+        elif isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple | set):
+            waiting.extend(value)
+        seen.add(id(value))
 
 
 def _names_in_pickle(file: BinaryIO) -> Iterator[str]:
@@ -109,21 +164,23 @@ def _names_in_pickle(file: BinaryIO) -> Iterator[str]:
     Raises:
         ValueError: If the data are not a pickle.
     """
-    strings: list[str] = []
+    pushed: deque[str] = deque(maxlen=2)
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
         elif opcode.name == "STACK_GLOBAL":
-            yield ".".join(strings[-2:]) or "an object"
-        elif isinstance(argument, str):
-            strings.append(argument)
+            yield ".".join(pushed) if all(pushed) else "an object whose name is hidden"
+        elif opcode.name in ("EXT1", "EXT2", "EXT4"):
+            yield f"extension code {argument}"
+        if not opcode.name.endswith(("PUT", "MEMOIZE", "FRAME")):
+            pushed.append(argument if isinstance(argument, str) else "")
 
 
-def _refused(names: Iterable[str], records: Collection[str] = ()) -> str:
-    """The names that are not part of a tensor, for a message; empty if there are none."""
-    refused = sorted(set(names) - _TENSOR_PARTS - set(records))
-    more = f" and {len(refused) - 6} more" if len(refused) > 6 else ""
-    return ", ".join(refused[:6]) + more
+def _listed(names: Iterable[str]) -> str:
+    """Names for a message; empty if there are none."""
+    listed = sorted({name[:80] for name in names})
+    more = f" and {len(listed) - 6} more" if len(listed) > 6 else ""
+    return ", ".join(listed[:6]) + more
 
 
 def _describe(path: Path) -> str:
@@ -133,14 +190,14 @@ def _describe(path: Path) -> str:
     if not data:
         return "the file is empty; copy or export the model again"
     if data.startswith(b"PK\x03\x04"):
-        return "truncated (the end of the archive is missing); copy the file again"
+        return _TRUNCATED
     if data.startswith(b"\x93NUMPY"):
         return "an array of NumPy, not a checkpoint; give the file that holds the model"
     names: list[str] = []
     with suppress(ValueError), BytesIO(data) as file:
         while file.tell() < len(data):  # the old format of torch.save is several pickles in a row
             names.extend(_names_in_pickle(file))
-    if refused := _refused(names):
+    if refused := _listed(set(names) - _TENSOR_PARTS):
         return f"refused, because loading it would run {refused}"
     if data[:1] == b"\x80":
         return "a bare pickle; save the model with torch.save of PyTorch 1.6 or later"

@@ -76,6 +76,8 @@ _SAME = (
 )
 #: Read elsewhere.
 _OTHER = {"num_neighbors_adaptive", "zbl", "long_range"}
+#: Names of those that are single values.
+HYPERPARAMETERS = (*(theirs for _, theirs, _ in _SAME), "num_neighbors_adaptive")
 
 
 def is_checkpoint(content: object) -> bool:
@@ -102,6 +104,20 @@ def load(path: str | Path, target: str | None = None) -> Model:
     content = read_plain(path, RECORDS)
     if not isinstance(content, dict) or not is_checkpoint(content):
         raise CheckpointError(f"{path}: not a checkpoint of metatrain")
+    return build_model(content, target, path)
+
+
+def build_model(content: Any, target: str | None, path: Path) -> Model:
+    """Build a PET from the content of a checkpoint, from whatever file it comes.
+
+    Args:
+        content: Of the checkpoint, with a wrapper or without.
+        target: Name of the energy to predict.
+        path: The file, for messages and its fingerprint.
+
+    Raises:
+        CheckpointError: As :func:`load`.
+    """
     wrapped = content["architecture_name"] == "llpr"
     if wrapped:
         content = content.get("wrapped_model_checkpoint")
@@ -289,6 +305,6 @@ def _described(metadata: object) -> dict[str, Any]:
         named = [str(about[key]) for key in ("name", "description") if about.get(key)]
         if named:
             found["training_data"] = ": ".join(named)
-    except (AttributeError, IndexError, TypeError, ValueError):
+    except (AttributeError, IndexError, TypeError, ValueError, RecursionError):
         return found
     return found

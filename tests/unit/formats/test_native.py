@@ -247,3 +247,13 @@ def test_loading_leaves_the_random_numbers_of_others_alone(tmp_path: Path) -> No
     torch.manual_seed(5)
     load(path)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_numbers_that_many_weights_share_are_refused(model: Model) -> None:
+    """A small file could fill any memory."""
+    content = native.to_dict(model)
+    weights = content["weights"]
+    shared = torch.zeros(max(value.numel() for value in weights.values()), dtype=torch.float64)
+    content["weights"] = {k: shared[: v.numel()].view(v.shape) for k, v in weights.items()}
+    with pytest.raises(CheckpointError, match="the same numbers are used more than 4 times"):
+        native.from_dict(content)

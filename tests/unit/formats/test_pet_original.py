@@ -120,15 +120,19 @@ def change(folder: Path, name: str, value: object, section: str = "ARCHITECTURAL
     path.write_text(yaml.safe_dump(content))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "trained"
+def written(path: Path) -> Path:
+    """A folder as the original leaves it."""
     path.mkdir()
     (path / "hypers_used.yaml").write_text(yaml.safe_dump(SECTIONS))
     np.save(path / "all_species.npy", np.array([1, 6]))
     np.save(path / "self_contributions.npy", np.array([-13.6, -1030.5]))
     torch.save(state_dict_of(network()), path / STATE)
     return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return written(tmp_path / "trained")
 
 
 def triangle() -> Graph:

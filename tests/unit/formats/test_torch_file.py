@@ -198,7 +198,6 @@ def test_other_files_are_described(tmp_path: Path, data: bytes, message: str) ->
     ("members", "message"),
     [
         (["readme.txt"], "not one of torch.save.*readme.txt"),
-        (["m/data.pkl", "m/constants.pkl", "m/code/x.py"], "TorchScript program"),
         (["m/data.pkl"], "damaged|not readable"),
     ],
 )
@@ -209,6 +208,20 @@ def test_other_archives_are_described(tmp_path: Path, members: list[str], messag
             archive.writestr(name, "not a pickle")
     with pytest.raises(CheckpointError, match=message):
         load(path)
+
+
+def test_a_program_in_the_place_of_a_checkpoint_is_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        archive.writestr("m/constants.pkl", pickle.dumps((), 2))
+    with pytest.raises(CheckpointError, match="a TorchScript program, not a checkpoint"):
+        read_plain(tmp_path / "model.pt")
+
+
+def test_a_tensor_that_repeats_its_numbers_is_refused(tmp_path: Path) -> None:
+    content = {"weights": [(torch.zeros(1).expand(1 << 40),)]}
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"shape \[1099511627776\] repeats its numbers"):
+        read_plain(tmp_path / "model.pt")
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
