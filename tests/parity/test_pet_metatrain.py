@@ -30,6 +30,7 @@ FRESH = [
     "fresh_cond_zbl",
     "fresh_default",
     "fresh_legacy_postln",
+    "fresh_longrange",
     "fresh_postln_feedforward_wide",
     "fresh_residual_preln_mixed",
     "legacy_v1_layout",
@@ -80,6 +81,8 @@ def deviations(
     calculator = PETCalculator(model, dtype=dtype, device="cpu", symmetry=None)
     found: dict[str, float] = {}
     for case, values in expected.items():
+        if "error" in values:
+            continue
         structure = structure_of(case, atoms)
         structure.calc = calculator
         error = abs(structure.get_potential_energy() - values["energy"])

@@ -33,6 +33,7 @@ from ase_pet.potentials.pet.modern_hypers import DIRECT, ModernPETHypers
 from ase_pet.potentials.pet.modern_layers import (
     Combination,
     Conditioning,
+    LongRange,
     MessageLayer,
     Readout,
 )
@@ -55,9 +56,12 @@ class ModernPET(nn.Module):
         tensors: None of those that :mod:`ase_pet.potentials.tensors` knows.
         takes_charge: Whether the total charge of a structure matters.
         takes_spin: Whether its spin multiplicity does.
+        takes_positions: Whether there are long-range electrostatics; ``n_layers`` is the reach of
+            the rest.
 
     Raises:
         ValueError: If ``species`` is empty or holds a number twice.
+        ImportError: If ``long_range`` is asked for and torch-pme is not installed.
     """
 
     symmetry: str | None = None
@@ -71,6 +75,7 @@ class ModernPET(nn.Module):
         self.cutoff = hypers.cutoff
         self.n_layers = hypers.receptive_field
         self.takes_charge = self.takes_spin = hypers.conditioning
+        self.takes_positions = hypers.long_range
         n_species, d, n = len(self.species), hypers.d_model, hypers.d_node
         depth, n_readouts = hypers.n_message_layers, hypers.n_readouts
         self.edge_species = nn.Embedding(n_species, d)
@@ -83,6 +88,7 @@ class ModernPET(nn.Module):
         self.conditioning = (
             Conditioning(n, hypers.max_charge, hypers.max_spin) if hypers.conditioning else None
         )
+        self.long_range = LongRange(hypers) if hypers.long_range else None
 
         def readouts(n_values: int) -> nn.ModuleList:
             return nn.ModuleList(Readout(hypers, n_values) for _ in range(n_readouts))
@@ -143,9 +149,8 @@ class ModernPET(nn.Module):
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
         species = self.species_table(graph.numbers)
-        graph, rows = self._layout(graph)
+        features, rows = self._features(graph, species)
         energies: Tensor = graph.vectors.new_zeros(graph.n_atoms, dtype=self.dtype)
-        features = self._features(graph, rows, species)
         for read, (nodes, edges) in zip(self.energies, features, strict=True):
             energies = energies + read(nodes, edges, rows)[:, 0]
         return self.hypers.energy_scale * energies
@@ -163,9 +168,9 @@ class ModernPET(nn.Module):
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
         species = self.species_table(graph.numbers)
-        graph, rows = self._layout(graph)
+        features, rows = self._features(graph, species)
         found: dict[str, Tensor] = {}
-        for k, (nodes, edges) in enumerate(self._features(graph, rows, species)):
+        for k, (nodes, edges) in enumerate(features):
             for name, reads in self.direct.items():
                 value = reads[k](nodes, edges, rows)  # type: ignore[index]
                 found[name] = found[name] + value if name in found else value
@@ -191,9 +196,20 @@ class ModernPET(nn.Module):
         return graph, Rows.build(graph, factors)
 
     def _features(
+        self, graph: Graph, species: Tensor
+    ) -> tuple[list[tuple[Tensor, Tensor]], Rows]:
+        """Nodes [n_atoms, n] and edges [n_edges, d] of each layer that is read; their layout."""
+        near, rows = self._layout(graph)
+        layers = list(self._advance(near, rows, species))
+        if self.long_range is not None:
+            nodes, edges = zip(*layers, strict=True)
+            layers = list(zip(self.long_range(nodes, graph), edges, strict=True))
+        return layers, rows
+
+    def _advance(
         self, graph: Graph, rows: Rows, species: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Nodes [n_atoms, n] and edges [n_edges, d], layer by layer that is read."""
+        """Go through the layers, and return what each that is read makes of nodes and edges."""
         vectors = graph.vectors.to(self.dtype)
         lengths = torch.sqrt((vectors * vectors).sum(1, keepdim=True) + TINY)
         geometry, neighbors = torch.cat([vectors, lengths], 1), species[graph.others]
