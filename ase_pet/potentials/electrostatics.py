@@ -1,33 +1,41 @@
 r"""Potentials of charges in a whole structure, beyond a radius that a network sees itself.
 
-.. math:: V_i = \tfrac12 \sum_{j} q_j\, \frac{1 - f(r_{ij})}{r_{ij}}, \qquad
+.. math:: V_i = \tfrac12 \sum_{j} q_j\, v(r_{ij})\, (1 - f(r_{ij})), \qquad
     f(r) = \tfrac12 (1 + \cos \pi r / r_c) \;\text{for}\; r < r_c, \text{ else } 0,
 
-over all other atoms and their periodic images, in a background that makes a cell neutral. For
-finite structures it is a plain sum. For periodic ones the potential of Gaussian charges is summed
-in reciprocal space, and what it is within the radius taken away. On a mesh (P3M) this is fast, but
-depends a little on where the mesh lies and, unless lattice vectors are along the axes, on the
-orientation. The sum over all waves longer than :math:`0.9\,\sigma` (Ewald) does not.
+over all other atoms and their periodic images. In a finite structure :math:`v(r) = 1/r`. In a
+periodic one :math:`v(r) = \mathrm{erf}(r / \sqrt2\sigma) / r`, in a background that makes the cell
+neutral; it is summed in reciprocal space, and what is within the radius is taken away,
 
-The sums are those of torch-pme, an optional dependency.
+.. math:: \sum_j q_j v(r_{ij}) \to \frac{4\pi}{V} \sum_{k \ne 0}
+    \frac{e^{-\sigma^2 k^2 / 2}}{k^2} \sum_j q_j \cos k (r_i - r_j)
+    - \sqrt{\frac{2}{\pi}} \frac{q_i}{\sigma} - \frac{2\pi\sigma^2}{V} \sum_j q_j .
+
+On a mesh (P3M) the sum is fast, but depends a little on where the mesh lies and, unless lattice
+vectors are along the axes, on the orientation. Over all waves (Ewald) it depends on neither.
+
+The mesh is that of torch-pme, an optional dependency.
 
 Source:
-    Loche et al., J. Chem. Phys. 162, 142501 (2025); https://github.com/lab-cosmo/torch-pme.
+    Ewald, Ann. Phys. 369, 253 (1921); Loche et al., J. Chem. Phys. 162, 142501 (2025).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ase_pet.data import Graph
+from ase_pet.errors import GeometryError
 
-#: Half the shortest wave of exact sums in widths of the Gaussians: exp(-24) of a wave is left out.
-_EXACT = 0.45
+#: Longest wave vector of exact sums, 1/σ: exp(-24.5) of a wave is left out.
+_LONGEST = 7.0
+#: Most waves of a structure, and most values (waves × atoms) that are there at a time.
+_MOST_WAVES, _BLOCK = 10_000_000, 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +45,7 @@ class Electrostatics:
     Attributes:
         exclusion: Å, radius within which charges fade from each other's view.
         smearing: Å, width of the Gaussian charges.
-        spacing: Å, largest distance between points of the mesh, times two.
+        spacing: Å, the mesh is at least twice as fine.
         n_nodes: Points of the mesh along each axis over which a charge is spread, 1 to 5.
 
     Raises:
@@ -60,12 +68,12 @@ class Electrostatics:
         """Potentials [n_atoms, n_channels], 1/Å times the charges; zero for atoms without a site.
 
         Args:
-            charges: [n_atoms, n_channels], float64, of as many independent kinds as there are
-                channels.
+            charges: [n_atoms, n_channels], float64; channels do not see each other.
             graph: With a space.
 
         Raises:
             ValueError: If the graph has no space.
+            GeometryError: If a cell is too large for an exact sum.
         """
         space = graph.space
         if space is None:
@@ -83,7 +91,11 @@ class Electrostatics:
             n = len(atoms) // n_copies
             # Copies share their sites: their charges are channels more.
             q = charges[atoms].view(n_copies, n, -1).transpose(0, 1).reshape(n, -1)
-            v = self._solve(q, graph, k, int(atoms[0]), sites[:n])
+            if q.shape[1] > n:  # then those of unit charges are less work
+                unit = torch.eye(n, dtype=q.dtype, device=q.device)
+                v = self._solve(unit, graph, k, int(atoms[0]), sites[:n]) @ q
+            else:
+                v = self._solve(q, graph, k, int(atoms[0]), sites[:n])
             v = v.view(n, n_copies, -1).transpose(0, 1).reshape(len(atoms), -1)
             found = found.index_copy(0, atoms, v)
         return found
@@ -93,37 +105,89 @@ class Electrostatics:
         space, n = graph.space, len(sites)
         assert space is not None
         positions, cell = space.positions[sites], space.cell[k]
-        periodic = bool((cell != 0).any())
-        if periodic:
-            own = ((graph.centers >= first) & (graph.centers < first + n)).nonzero().flatten()
-            pairs = torch.stack([graph.centers[own], graph.others[own]], 1) - first
-            vectors = graph.vectors[own]
-        else:
-            pairs = torch.combinations(torch.arange(n, device=sites.device), 2)
-            vectors = positions[pairs[:, 1]] - positions[pairs[:, 0]]
-        lengths = torch.linalg.vector_norm(vectors, dim=1).to(charges.dtype)
-        calculator = self._calculator(periodic, space.exact).to(charges.device)
+        if not bool((cell != 0).any()):
+            return self._finite(charges, positions)
+        own = ((graph.centers >= first) & (graph.centers < first + n)).nonzero().flatten()
+        pairs = torch.stack([graph.centers[own], graph.others[own]], 1) - first
+        lengths = torch.linalg.vector_norm(graph.vectors[own], dim=1)
+        solve = self._ewald if space.exact else self._mesh
+        return solve(charges, positions, cell, pairs, lengths)
 
-        def solve(q: Tensor) -> Tensor:
-            v: Tensor = calculator(q, cell, positions, pairs, lengths)
-            return v
+    def _faded(self, lengths: Tensor) -> Tensor:
+        """The f of distances [n], Å."""
+        x = (lengths / self.exclusion).clamp_max(1.0)
+        return 0.5 * (1.0 + torch.cos(math.pi * x))
 
-        if charges.shape[1] <= n:
-            return solve(charges)
-        return solve(torch.eye(n, dtype=charges.dtype, device=charges.device)) @ charges
+    def _finite(self, charges: Tensor, positions: Tensor) -> Tensor:
+        """The plain sum over other atoms."""
+        n = len(positions)
+        i, j = torch.triu_indices(n, n, 1, device=positions.device)
+        lengths = torch.linalg.vector_norm(positions[j] - positions[i], dim=1)
+        half = charges.new_zeros(n, n).index_put((i, j), (1.0 - self._faded(lengths)) / lengths)
+        return 0.5 * (half + half.T) @ charges
 
-    def _calculator(self, periodic: bool, exact: bool) -> Any:
-        from torchpme import Calculator, CoulombPotential, EwaldCalculator, P3MCalculator
+    def _mesh(
+        self, charges: Tensor, positions: Tensor, cell: Tensor, pairs: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """The periodic sum as the authors of models evaluate it."""
+        from torchpme import CoulombPotential, P3MCalculator
 
-        if not periodic:
-            return Calculator(CoulombPotential(exclusion_radius=self.exclusion))
-        potential = CoulombPotential(smearing=self.smearing, exclusion_radius=self.exclusion)
-        if exact:
-            waves = _EXACT * self.smearing
-            return EwaldCalculator(potential, lr_wavelength=waves, full_neighbor_list=True)
-        return P3MCalculator(
-            potential,
+        calculator = P3MCalculator(
+            CoulombPotential(smearing=self.smearing, exclusion_radius=self.exclusion),
             mesh_spacing=self.spacing,
             interpolation_nodes=self.n_nodes,
             full_neighbor_list=True,
+        ).to(charges.device)
+        found: Tensor = calculator(charges, cell, positions, pairs, lengths)
+        return found
+
+    def _ewald(
+        self, charges: Tensor, positions: Tensor, cell: Tensor, pairs: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """The periodic sum over all waves."""
+        sigma, volume = self.smearing, torch.linalg.det(cell).abs()
+        near = -self._faded(lengths) * torch.erf(lengths / (math.sqrt(2.0) * sigma)) / lengths
+        found = -math.sqrt(2.0 / math.pi) / sigma * charges
+        found = found - 2.0 * math.pi * sigma**2 / volume * charges.sum(0)
+        found = found.index_add(0, pairs[:, 0], near[:, None] * charges[pairs[:, 1]])
+        far = _in_blocks(charges, positions, self._waves(cell), sigma)
+        return 0.5 * (found + 8.0 * math.pi / volume * far)
+
+    def _waves(self, cell: Tensor) -> Tensor:
+        """Wave vectors [n_waves, 3], 1/Å, one of each pair of opposite ones."""
+        longest = _LONGEST / self.smearing
+        most = (longest * cell.detach().norm(dim=1) / (2.0 * math.pi)).long().tolist()
+        if (most[0] + 1) * (2 * most[1] + 1) * (2 * most[2] + 1) > _MOST_WAVES:
+            raise GeometryError(
+                f"cell: {float(torch.linalg.det(cell).abs()):.3g} Å³ are too much for an exact sum "
+                "of long-range electrostatics; leave less vacuum, or set pbc=False for a molecule"
+            )
+        axes = [torch.arange(-m, m + 1, device=cell.device) for m in most]
+        n = torch.cartesian_prod(axes[0][most[0] :], axes[1], axes[2])
+        ahead = (n[:, 0] > 0) | ((n[:, 0] == 0) & ((n[:, 1] > 0) | ((n[:, 1] == 0) & (n[:, 2] > 0))))
+        waves = 2.0 * math.pi * n[ahead].to(cell.dtype) @ torch.linalg.inv(cell).T
+        return waves[waves.detach().norm(dim=1) < longest]
+
+
+def _in_blocks(charges: Tensor, positions: Tensor, waves: Tensor, sigma: float) -> Tensor:
+    """The sum of :func:`_of_waves`, which keeps no more than a block of it in memory."""
+    blocks = waves.split(max(1, _BLOCK // len(positions)))
+    if len(blocks) == 1:
+        return _of_waves(charges, positions, waves, sigma)
+    from torch.utils.checkpoint import checkpoint  # its first use imports a compiler
+
+    total = torch.zeros_like(charges)
+    for block in blocks:
+        total = total + checkpoint(
+            _of_waves, charges, positions, block, sigma, use_reentrant=False
         )
+    return total
+
+
+def _of_waves(charges: Tensor, positions: Tensor, waves: Tensor, sigma: float) -> Tensor:
+    """Sum over waves [n_waves, 3] of exp(-σ²k²/2)/k² Σ_j q_j cos k(r_i - r_j), [n, n_channels]."""
+    k2 = waves.square().sum(1)
+    weights = torch.exp(-0.5 * sigma**2 * k2) / k2
+    phases = positions @ waves.T
+    cosines, sines = torch.cos(phases), torch.sin(phases)
+    return (cosines * weights) @ (cosines.T @ charges) + (sines * weights) @ (sines.T @ charges)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ase_pet.data import Graph
-from ase_pet.derivatives import Evaluated, evaluate, forces_and_virials, gradient, results
+from ase_pet.derivatives import Evaluated, evaluate, forces_and_virials, gradients, results
 from ase_pet.ecse import Symmetrized
 from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.neighbors import make_search
@@ -66,7 +66,7 @@ def test_what_does_not_depend_on_the_vectors_has_no_gradient() -> None:
     assert float(g.abs().max()) == 0.0
     leaf = graph.vectors.clone().requires_grad_(True)
     unrelated = torch.ones(3, requires_grad=True).double() * 2.0
-    assert torch.equal(gradient(unrelated, leaf), torch.zeros_like(leaf))
+    assert torch.equal(gradients(unrelated, [leaf])[0], torch.zeros_like(leaf))
 
 
 def everything(found: Evaluated) -> list[torch.Tensor]:
