@@ -109,9 +109,7 @@ def evaluate(potential: Potential, graph: Graph, *, create_graph: bool = False) 
     if not create_graph:
         energies, tensors = energies.detach(), {k: v.detach() for k, v in tensors.items()}
     tensors = {name: value.to(torch.float64) for name, value in tensors.items()}
-    return Evaluated(
-        energies.to(torch.float64), g.to(torch.float64), tensors, _pair(by_space)
-    )
+    return Evaluated(energies.to(torch.float64), g.to(torch.float64), tensors, _pair(by_space))
 
 
 def _pair(by_space: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:

@@ -16,13 +16,7 @@ from ase_pet.ecse.settings import settings
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
-from ase_pet.potentials.base import (
-    Backbone,
-    takes_charge,
-    takes_positions,
-    takes_spin,
-    with_splines,
-)
+from ase_pet.potentials.base import Backbone, takes_charge, takes_spin, with_splines
 from ase_pet.potentials.species import symbols
 from ase_pet.potentials.total import Total
 
@@ -127,7 +121,7 @@ class Engine:
         self.device = resolve_device(device)
         self.dtype = dtype
         self.symmetry = symmetry
-        self.ensemble = ensemble
+        self.ensemble = "global" if ensemble == "auto" and potential.takes_positions else ensemble
         self.invariant_atoms = invariant_atoms
         bare = copy.deepcopy(potential).to(self.device, resolve_dtype(dtype)).eval()
         self.bare = bare.requires_grad_(False)
@@ -142,7 +136,8 @@ class Engine:
         if symmetry == "O(3)" and self.bare.backbone.symmetry == "SO(3)":
             mirrored = Mirrored(self.bare.backbone)
             self._totals[None] = Total(mirrored, self.bare.composition, self.bare.zbl)
-        for name in self._ensembles():
+        names = ENSEMBLES if self.ensemble == "auto" else (self.ensemble,)
+        for name in names if self.copies else ():
             symmetrized = Symmetrized(
                 self.bare.backbone,
                 symmetry=str(symmetry),
@@ -151,14 +146,6 @@ class Engine:
                 memory_budget=memory_budget,
             )
             self._totals[name] = Total(symmetrized, self.bare.composition, self.bare.zbl)
-
-    def _ensembles(self) -> tuple[str, ...]:
-        """Those that may be chosen; no local one where energies reach beyond all hops."""
-        if not self.copies:
-            return ()
-        if self.ensemble != "auto":
-            return (self.ensemble,)
-        return ("global",) if takes_positions(self.bare) else ENSEMBLES
 
     def choose(self, n_atoms: int, periodic: bool) -> str | None:
         """Ensemble for one structure: its name, or ``None`` if no rotated copies are made.
@@ -169,8 +156,6 @@ class Engine:
         """
         if not self.copies or self.ensemble != "auto":
             return self.ensemble if self.copies else None
-        if takes_positions(self.bare):
-            return "global"
         if self.bare.n_layers <= 1 and self.invariant_atoms:
             return "local"
         return "global" if n_atoms <= (GLOBAL_CELL if periodic else GLOBAL_MOLECULE) else "local"
@@ -187,8 +172,8 @@ class Engine:
             names: Their numbers in messages, where they are part of a larger batch.
 
         Raises:
-            GeometryError: If two atoms coincide, a model of finite structures gets a periodic
-                one, or one with long-range electrostatics a slab or a chain.
+            GeometryError: If two atoms coincide, or the model is not defined for these axes of
+                periodicity.
             NeighborError: If the list does not fit in memory.
         """
         if math.isinf(self.bare.cutoff) and bool(system.pbc.any()):
@@ -199,7 +184,7 @@ class Engine:
         system = self._with_state(system.to(self.device))
         search = self.skinned if system.n_systems == 1 else self.search
         edges = search(system, self._reach(system))
-        graph = Graph.build(system, edges, whole=takes_positions(self.bare))
+        graph = Graph.build(system, edges, whole=self.bare.takes_positions)
         close = graph.vectors.square().sum(1) < COINCIDENT**2
         if bool(close.any()):
             e = int(torch.nonzero(close)[0, 0])

@@ -48,12 +48,12 @@ class Space:
             GeometryError: If a structure is periodic along one or two axes.
         """
         axes = system.pbc.sum(1)
-        partly = ((axes > 0) & (axes < 3)).nonzero().flatten().tolist()
+        partly = system.pbc[(axes > 0) & (axes < 3)].tolist()
         if partly:
             raise GeometryError(
                 "pbc: the model has long-range electrostatics, which are defined for structures "
-                f"that are periodic along all three axes or none, got {system.pbc[partly[0]].tolist()}"
-                "; set pbc=True with enough vacuum in the cell, or pbc=False"
+                f"that are periodic along all three axes or none, got {partly[0]}; set pbc=True "
+                "with enough vacuum in the cell, or pbc=False"
             )
         cell = system.cell * (axes == 3)[:, None, None]
         sites = torch.arange(system.n_atoms, device=cell.device)

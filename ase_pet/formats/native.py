@@ -43,7 +43,7 @@ from ase_pet.potentials.zbl_covalent import CovalentZBL
 FORMAT = "ase_pet"
 FORMAT_VERSION = 3
 #: Hyperparameters that a format version brought, with what older files mean.
-_ADDED = {
+_ADDED: dict[int, dict[str, Any]] = {
     2: {"dipole": False, "polarizability": False},
     3: {"long_range": False, "smearing": 1.4, "mesh_spacing": 1.33, "mesh_nodes": 5},
 }

@@ -145,7 +145,8 @@ class Electrostatics:
         self, charges: Tensor, positions: Tensor, cell: Tensor, pairs: Tensor, lengths: Tensor
     ) -> Tensor:
         """The periodic sum over all waves."""
-        sigma, volume = self.smearing, torch.linalg.det(cell).abs()
+        sigma = self.smearing
+        volume: Tensor = torch.linalg.det(cell).abs()
         near = -self._faded(lengths) * torch.erf(lengths / (math.sqrt(2.0) * sigma)) / lengths
         found = -math.sqrt(2.0 / math.pi) / sigma * charges
         found = found - 2.0 * math.pi * sigma**2 / volume * charges.sum(0)
@@ -164,23 +165,23 @@ class Electrostatics:
             )
         axes = [torch.arange(-m, m + 1, device=cell.device) for m in most]
         n = torch.cartesian_prod(axes[0][most[0] :], axes[1], axes[2])
-        ahead = (n[:, 0] > 0) | ((n[:, 0] == 0) & ((n[:, 1] > 0) | ((n[:, 1] == 0) & (n[:, 2] > 0))))
+        x, y, z = n.unbind(1)
+        ahead = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
         waves = 2.0 * math.pi * n[ahead].to(cell.dtype) @ torch.linalg.inv(cell).T
-        return waves[waves.detach().norm(dim=1) < longest]
+        kept: Tensor = waves[waves.detach().norm(dim=1) < longest]
+        return kept
 
 
 def _in_blocks(charges: Tensor, positions: Tensor, waves: Tensor, sigma: float) -> Tensor:
     """The sum of :func:`_of_waves`, which keeps no more than a block of it in memory."""
-    blocks = waves.split(max(1, _BLOCK // len(positions)))
+    blocks = torch.split(waves, max(1, _BLOCK // len(positions)))
     if len(blocks) == 1:
         return _of_waves(charges, positions, waves, sigma)
     from torch.utils.checkpoint import checkpoint  # its first use imports a compiler
 
     total = torch.zeros_like(charges)
     for block in blocks:
-        total = total + checkpoint(
-            _of_waves, charges, positions, block, sigma, use_reentrant=False
-        )
+        total = total + checkpoint(_of_waves, charges, positions, block, sigma, use_reentrant=False)
     return total
 
 

@@ -74,7 +74,7 @@ _SAME = (
     ("max_charge", "max_charge", int),
     ("max_spin", "max_spin_multiplicity", int),
 )
-#: Likewise of its long-range part. Whether training used Ewald sums is left out: evaluation did not.
+#: Likewise of the long-range part; evaluation is on a mesh whether or not training was.
 _LONG_RANGE = (
     ("smearing", "smearing", float),
     ("mesh_spacing", "kspace_resolution", float),

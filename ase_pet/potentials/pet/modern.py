@@ -195,9 +195,7 @@ class ModernPET(nn.Module):
             graph, factors = keep_edges(graph, kept), factors[kept]
         return graph, Rows.build(graph, factors)
 
-    def _features(
-        self, graph: Graph, species: Tensor
-    ) -> tuple[list[tuple[Tensor, Tensor]], Rows]:
+    def _features(self, graph: Graph, species: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Rows]:
         """Nodes [n_atoms, n] and edges [n_edges, d] of each layer that is read; their layout."""
         near, rows = self._layout(graph)
         layers = list(self._advance(near, rows, species))

@@ -98,8 +98,8 @@ class ModernPETHypers:
             raise ValueError(f"mesh_nodes: expected at most 5, got {self.mesh_nodes}")
         if self.long_range and self.n_neighbors > 0.0:
             raise ValueError(
-                f"n_neighbors: expected 0 with long_range, got {self.n_neighbors}; the radius within "
-                "which charges do not see each other is the cutoff of all atoms"
+                f"n_neighbors: expected 0 with long_range, got {self.n_neighbors}; charges are "
+                "kept from each other within one cutoff for all atoms"
             )
         if self.n_neighbors > 0.0 and self.adaptive_method == "grid":
             least = FIRST + SPACING * self.adaptive_width

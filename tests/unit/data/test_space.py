@@ -43,8 +43,9 @@ def test_copies_stand_at_the_same_sites() -> None:
 def test_shapes_are_checked() -> None:
     graph = graph_of([BOXED], 2.0, whole=True)
     fields = {name: getattr(graph, name) for name in Graph.__slots__}
-    for sites, cell in ((torch.arange(3), graph.space.cell), (torch.arange(2), torch.zeros(2, 3, 3))):
-        wrong = Space(graph.space.positions, cell.double(), sites)
+    cell = graph.space.cell
+    for sites, cells in ((torch.arange(3), cell), (torch.arange(2), cell.repeat(2, 1, 1))):
+        wrong = Space(graph.space.positions, cells, sites)
         with pytest.raises(ValueError, match=r"(sites|cell): expected shape"):
             Graph(**{**fields, "space": wrong})
     with pytest.raises(ValueError, match="positions: expected dtype"):

@@ -14,7 +14,7 @@ from ase_pet.errors import CheckpointError
 from ase_pet.formats import Model, load, native
 from ase_pet.formats.files import sha256_of
 from ase_pet.potentials.total import Total
-from tests.tiny import TENSORS, tiny_pet, tiny_tensornet
+from tests.tiny import TENSORS, tiny_modern_pet, tiny_pet, tiny_tensornet
 
 
 def dimer() -> Graph:
@@ -72,6 +72,19 @@ def test_heads_for_tensors_and_files_from_before_them(network: Any, tmp_path: Pa
         load(path)
     torch.save({**bare, "format_version": 1}, path)
     assert load(path).tensors == ()
+
+
+def test_files_from_before_long_range(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    net = tiny_modern_pet()
+    content = native.to_dict(Model(Total(net), "float64", architecture="pet-metatrain"))
+    for added in ("long_range", "smearing", "mesh_spacing", "mesh_nodes"):
+        del content["hyperparameters"][added]
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"missing \['long_range', 'mesh_nodes', "):
+        load(path)
+    torch.save({**content, "format_version": 2}, path)
+    assert load(path).potential.backbone.hypers == net.hypers
 
 
 def test_without_baselines_and_self_test(model: Model, tmp_path: Path) -> None:
