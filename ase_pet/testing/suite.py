@@ -187,7 +187,8 @@ def check_mutation(
 ) -> float:
     """Evaluating changes neither the graph nor the potential, and leaves no gradients behind."""
     graph = graph_of([atoms], potential.cutoff, whole=takes_positions(potential))
-    values = [getattr(graph, name) for name in Graph.__slots__]
+    parts = [graph] if graph.space is None else [graph, graph.space]
+    values = [getattr(part, name) for part in parts for name in part.__slots__]
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
     if isinstance(potential, torch.nn.Module):
         tensors += [*potential.parameters(), *potential.buffers()]
