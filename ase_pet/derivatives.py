@@ -5,10 +5,15 @@ The edge vectors are the one leaf of all derivatives. With :math:`g_e = dE/dr_e`
 .. math::
     F_i = \sum_{e: i\to\cdot} g_e - \sum_{e: \cdot\to i} g_e, \qquad
     \frac{dE}{d\varepsilon} = \tfrac12 \sum_e (r_e\otimes g_e + g_e\otimes r_e).
+
+Potentials that need positions and cells are differentiated with respect to these, too, and
+:math:`-dE/dr_i` and :math:`r_i\otimes dE/dr_i`, likewise of lattice vectors, are added.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -16,7 +21,7 @@ from torch import Tensor
 
 from ase_pet.data import Graph, Results
 from ase_pet.ecse import Symmetrized
-from ase_pet.potentials.base import Potential
+from ase_pet.potentials.base import Potential, takes_positions
 from ase_pet.potentials.tensors import predict, symmetric, zero_tensors
 from ase_pet.potentials.total import Total
 
@@ -28,23 +33,28 @@ class Evaluated(NamedTuple):
         energies: [n_atoms], eV, float64.
         gradients: dE/dr, [n_edges, 3], eV/Å, float64.
         tensors: [n_atoms, 3] or [n_atoms, 3, 3] by name, float64; see ``potentials.tensors``.
+        by_space: dE/dr of positions [n_atoms, 3] and of lattice vectors [n_systems, 3, 3], eV/Å,
+            at constant edge vectors; ``None`` if the potential does not depend on them.
     """
 
     energies: Tensor
     gradients: Tensor
     tensors: dict[str, Tensor]
+    by_space: tuple[Tensor, Tensor] | None = None
 
 
-def gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool = False) -> Tensor:
-    """Gradient of the summed energies with respect to the edge vectors.
+def gradients(
+    energies: Tensor, leaves: Sequence[Tensor], *, create_graph: bool = False
+) -> list[Tensor]:
+    """Gradients of the summed energies with respect to edge vectors and whatever else.
 
     Args:
         energies: [n_atoms], eV.
-        vectors: [n_edges, 3], Å, a leaf that requires a gradient.
-        create_graph: Keep the result differentiable, as training needs it.
+        leaves: Å, each requires a gradient.
+        create_graph: Keep the results differentiable, as training needs it.
 
     Returns:
-        [n_edges, 3], eV/Å; zero where the energies do not depend on the vectors.
+        One for each leaf, eV/Å; zero where the energies do not depend on it.
 
     Raises:
         RuntimeError: In ``torch.inference_mode()``, where nothing can be differentiated.
@@ -52,11 +62,26 @@ def gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool = False) -
     if torch.is_inference_mode_enabled():
         raise RuntimeError("forces need autograd: leave torch.inference_mode() to evaluate them")
     if not energies.requires_grad:
-        return torch.zeros_like(vectors)
-    (g,) = torch.autograd.grad(
-        energies.sum(), vectors, create_graph=create_graph, allow_unused=True
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    return list(
+        torch.autograd.grad(
+            energies.sum(),
+            leaves,
+            create_graph=create_graph,
+            allow_unused=True,
+            materialize_grads=True,
+        )
     )
-    return torch.zeros_like(vectors) if g is None else g
+
+
+def _with_leaves(potential: Potential, graph: Graph) -> tuple[Graph, list[Tensor]]:
+    """The same graph, and what its energies are differentiated with respect to."""
+    vectors = graph.vectors.detach().requires_grad_(True)
+    graph = graph.with_vectors(vectors)
+    if graph.space is None or not takes_positions(potential):
+        return graph, [vectors]
+    space = graph.space.leaf()
+    return replace(graph, space=space), [vectors, space.positions, space.cell]
 
 
 def evaluate(potential: Potential, graph: Graph, *, create_graph: bool = False) -> Evaluated:
@@ -73,17 +98,23 @@ def evaluate(potential: Potential, graph: Graph, *, create_graph: bool = False) 
             torch.stack([part.energies for part in parts]).sum(0),
             torch.stack([part.gradients for part in parts]).sum(0),
             parts[0].tensors,  # those of the backbone; baselines have none
+            parts[0].by_space,
         )
     if isinstance(potential, Symmetrized) and not create_graph:
         return _evaluate_in_chunks(potential, graph)
     with torch.enable_grad():
-        vectors = graph.vectors.detach().requires_grad_(True)
-        energies, tensors = predict(potential, graph.with_vectors(vectors))
-        g = gradient(energies.to(torch.float64), vectors, create_graph=create_graph)
+        graph, leaves = _with_leaves(potential, graph)
+        energies, tensors = predict(potential, graph)
+        g, *by_space = gradients(energies.to(torch.float64), leaves, create_graph=create_graph)
     if not create_graph:
         energies, tensors = energies.detach(), {k: v.detach() for k, v in tensors.items()}
     tensors = {name: value.to(torch.float64) for name, value in tensors.items()}
-    return Evaluated(energies.to(torch.float64), g.to(torch.float64), tensors)
+    return Evaluated(energies.to(torch.float64), g.to(torch.float64), tensors, _pair(by_space))
+
+
+def _pair(by_space: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+    """Gradients by positions and by cells, if there are any."""
+    return (by_space[0], by_space[1]) if by_space else None
 
 
 def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
@@ -94,27 +125,30 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     Each chunk yields dE/dv', hence dE/dR and its part of dE/dv; frames and coefficients are
     differentiated once, at the end. Tensors are turned back and averaged; they have no gradient.
     """
+    graph, (vectors, *leaves) = _with_leaves(potential, graph)
     with torch.enable_grad():
-        vectors = graph.vectors.detach().requires_grad_(True)
-        ensemble = potential.ensemble(graph.with_vectors(vectors))
+        ensemble = potential.ensemble(graph)
     rotations, coefficients = ensemble.rotations.detach(), ensemble.coefficients.detach()
     energies = vectors.new_zeros(graph.n_atoms)
-    by_vector = torch.zeros_like(graph.vectors)
+    by_vector = torch.zeros_like(vectors)
+    by_space = [torch.zeros_like(leaf) for leaf in leaves]
     by_rotation, by_coefficient = torch.zeros_like(rotations), torch.zeros_like(coefficients)
     tensors = zero_tensors(potential.tensors, energies)
     for chunk in ensemble.chunks:
         copies, of_node, reads = ensemble.copies(chunk)
-        original, rotation = graph.vectors[copies.edges], rotations[copies.frames]
+        original, rotation = vectors.detach()[copies.edges], rotations[copies.frames]
         with torch.enable_grad():
             rotated = torch.einsum("eij,ej->ei", rotation, original).requires_grad_(True)
             copied, turned = predict(potential.backbone, copies.graph.with_vectors(rotated))
             copied = copied[: len(of_node)].to(energies.dtype)[reads]
             share = coefficients[of_node[reads]] * copied
-            g = gradient(share, rotated)
+            g, *parts = gradients(share, [rotated, *leaves])
         energies.index_add_(0, copies.nodes[reads], share.detach())
         with torch.no_grad():
             for name, value in ensemble.turn_back(turned, of_node, reads).items():
                 tensors[name].index_add_(0, copies.nodes[reads], value)
+        for total, part in zip(by_space, parts, strict=True):
+            total += part
         by_coefficient.index_add_(0, of_node[reads], copied.detach())
         by_vector.index_add_(0, copies.edges, torch.einsum("eij,ei->ej", rotation, g))
         by_rotation.index_add_(0, copies.frames, g[:, :, None] * original[:, None, :])
@@ -131,7 +165,9 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
         (g,) = torch.autograd.grad(values, vectors, weights)
         by_vector = by_vector + g
     tensors = {name: value.to(torch.float64) for name, value in tensors.items()}
-    return Evaluated(energies.to(torch.float64), by_vector.to(torch.float64), tensors)
+    return Evaluated(
+        energies.to(torch.float64), by_vector.to(torch.float64), tensors, _pair(by_space)
+    )
 
 
 def forces_and_virials(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
@@ -154,6 +190,21 @@ def forces_and_virials(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]
     return forces, 0.5 * (virials + virials.transpose(1, 2))
 
 
+def _add_space(
+    by_space: tuple[Tensor, Tensor], graph: Graph, forces: Tensor, virials: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Add what depends on positions and cells; the atoms of a structure share its virial evenly."""
+    assert graph.space is not None
+    by_position, by_cell = by_space
+    positions, cell = graph.space.positions, graph.space.cell
+    virial = torch.einsum("kra,krb->kab", cell, by_cell)
+    outer = positions[:, :, None] * by_position[:, None, :]
+    virial = virial.index_add(0, graph.system_index, outer)
+    counts = torch.bincount(graph.system_index, minlength=graph.n_systems)
+    share = 0.5 * (virial + virial.transpose(1, 2)) / counts[:, None, None]
+    return forces - by_position, virials + share[graph.system_index]
+
+
 def results(evaluation: Evaluated, graph: Graph) -> Results:
     """Collect all results of a batch; differentiable if the evaluation is.
 
@@ -165,6 +216,8 @@ def results(evaluation: Evaluated, graph: Graph) -> Results:
         Energies, forces and virials of the atoms; energies, virials and tensors of the structures.
     """
     forces, virials = forces_and_virials(evaluation.gradients, graph)
+    if evaluation.by_space is not None:
+        forces, virials = _add_space(evaluation.by_space, graph, forces, virials)
 
     def of_structures(values: Tensor) -> Tensor:
         sums = values.new_zeros(graph.n_systems, *values.shape[1:])

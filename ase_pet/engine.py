@@ -121,7 +121,7 @@ class Engine:
         self.device = resolve_device(device)
         self.dtype = dtype
         self.symmetry = symmetry
-        self.ensemble = ensemble
+        self.ensemble = "global" if ensemble == "auto" and potential.takes_positions else ensemble
         self.invariant_atoms = invariant_atoms
         bare = copy.deepcopy(potential).to(self.device, resolve_dtype(dtype)).eval()
         self.bare = bare.requires_grad_(False)
@@ -136,7 +136,8 @@ class Engine:
         if symmetry == "O(3)" and self.bare.backbone.symmetry == "SO(3)":
             mirrored = Mirrored(self.bare.backbone)
             self._totals[None] = Total(mirrored, self.bare.composition, self.bare.zbl)
-        for name in ENSEMBLES if self.copies else ():
+        names = ENSEMBLES if self.ensemble == "auto" else (self.ensemble,)
+        for name in names if self.copies else ():
             symmetrized = Symmetrized(
                 self.bare.backbone,
                 symmetry=str(symmetry),
@@ -171,8 +172,8 @@ class Engine:
             names: Their numbers in messages, where they are part of a larger batch.
 
         Raises:
-            GeometryError: If two atoms coincide, or a model of finite structures gets a periodic
-                one.
+            GeometryError: If two atoms coincide, or the model is not defined for these axes of
+                periodicity.
             NeighborError: If the list does not fit in memory.
         """
         if math.isinf(self.bare.cutoff) and bool(system.pbc.any()):
@@ -183,7 +184,7 @@ class Engine:
         system = self._with_state(system.to(self.device))
         search = self.skinned if system.n_systems == 1 else self.search
         edges = search(system, self._reach(system))
-        graph = Graph.build(system, edges)
+        graph = Graph.build(system, edges, whole=self.bare.takes_positions)
         close = graph.vectors.square().sum(1) < COINCIDENT**2
         if bool(close.any()):
             e = int(torch.nonzero(close)[0, 0])

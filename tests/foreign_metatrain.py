@@ -41,6 +41,8 @@ _NAMES = (
     (r"conditioning\.charge", "system_conditioning.charge_embedding"),
     (r"conditioning\.spin", "system_conditioning.spin_multiplicity_embedding"),
     (r"conditioning\.mlp", "system_conditioning.project"),
+    (r"long_range\.charges", "long_range_featurizer.charges_map"),
+    (r"long_range\.mlp", "long_range_featurizer.out_projection"),
 )
 
 
@@ -73,16 +75,23 @@ def state_dict(net: ModernPET, target: str) -> dict[str, Tensor]:
     index = torch.full((max(net.species) + 1,), -1)
     index[list(net.species)] = torch.arange(len(net.species))
     found["species_to_species_index"] = index
-    return {f"backend.{name}": value for name, value in found.items()}
+    if net.long_range is not None:
+        found["long_range_featurizer.p3m_calculator.potential.smearing"] = torch.tensor(0.0)
+    return {
+        name if name.startswith("long_range") else f"backend.{name}": value
+        for name, value in found.items()
+    }
 
 
 def hypers(net: ModernPET) -> dict[str, Any]:
     """Hyperparameters under their names."""
-    from ase_pet.formats.importers.metatrain import _SAME
+    from ase_pet.formats.importers.metatrain import _LONG_RANGE, _SAME
 
+    far = {theirs: getattr(net.hypers, ours) for ours, theirs, _ in _LONG_RANGE}
+    far |= {"enable": net.hypers.long_range, "use_ewald": True}
     found = {theirs: getattr(net.hypers, ours) for ours, theirs, _ in _SAME}
     adaptive = net.hypers.n_neighbors or None
-    return {**found, "num_neighbors_adaptive": adaptive, "zbl": False, "long_range": {}}
+    return {**found, "num_neighbors_adaptive": adaptive, "zbl": False, "long_range": far}
 
 
 def checkpoint(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -12,6 +14,9 @@ from ase_pet.potentials.pet import PET, ModernPET, ModernPETHypers, PETHypers
 from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
 
 SPECIES = (1, 6, 8)
+NEEDS_TORCH_PME = pytest.mark.skipif(
+    find_spec("torchpme") is None, reason="torch-pme is not installed"
+)
 #: Options of a model with every head.
 TENSORS = {"dipole": True, "polarizability": True}
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 def show_info(model: ModelPath, json: Json = False) -> None:
     """What is known of a checkpoint: elements, size, training data, accuracy, licence."""
     from ase_pet import load
+    from ase_pet.potentials.base import takes_positions
     from ase_pet.potentials.species import symbols
 
     found = load(model)
@@ -46,6 +47,7 @@ def show_info(model: ModelPath, json: Json = False) -> None:
         "elements": symbols(found.species),
         "cutoff": f"{found.cutoff:g} Å",
         "message-passing layers": found.n_layers,
+        **({"long range": "electrostatics"} if takes_positions(found.potential) else {}),
         "parameters": n_parameters,
         "dtype": found.dtype,
         "predicts": ", ".join(("energy, forces, stress", *found.tensors)),

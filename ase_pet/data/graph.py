@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ase_pet.data.space import Space
 from ase_pet.data.system import System, expect
 
 
@@ -82,7 +83,7 @@ class Edges:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """All that a potential may see: no positions, no cell.
+    """All that a potential may see: no positions, no cell, unless it needs a ``space``.
 
     Attributes:
         numbers: [n_atoms], int64, atomic numbers.
@@ -96,6 +97,7 @@ class Graph:
         charge: [n_systems], float64, e, total charge of each structure; ``None`` if all are
             neutral.
         spin: [n_systems], float64, spin multiplicity 2S + 1; ``None`` if all are 1.
+        space: Positions and cells, for potentials that need them.
 
     Raises:
         ValueError: If a shape or dtype is wrong.
@@ -110,6 +112,7 @@ class Graph:
     vectors: Tensor
     charge: Tensor | None = None
     spin: Tensor | None = None
+    space: Space | None = None
 
     def __post_init__(self) -> None:
         n, e = self.numbers.shape[0], self.centers.shape[0]
@@ -124,6 +127,9 @@ class Graph:
         for name, value in (("charge", self.charge), ("spin", self.spin)):
             if value is not None:
                 expect(name, value, (self.n_systems,), torch.float64)
+        if self.space is not None:
+            expect("sites", self.space.sites, (n,), torch.int64)
+            expect("cell", self.space.cell, (self.n_systems, 3, 3), torch.float64)
 
     @property
     def n_atoms(self) -> int:
@@ -136,8 +142,17 @@ class Graph:
         return self.centers.shape[0]
 
     @staticmethod
-    def build(system: System, edges: Edges) -> Graph:
-        """Combine a batch of structures with its neighbour list."""
+    def build(system: System, edges: Edges, *, whole: bool = False) -> Graph:
+        """Combine a batch of structures with its neighbour list.
+
+        Args:
+            system: The structures.
+            edges: Their neighbours.
+            whole: Give positions and cells, too.
+
+        Raises:
+            GeometryError: If ``whole`` and a structure is periodic along one or two axes.
+        """
         return Graph(
             system.numbers,
             system.system_index,
@@ -148,6 +163,7 @@ class Graph:
             edges.vectors(system),
             system.charge,
             system.spin,
+            Space.of(system) if whole else None,
         )
 
     @staticmethod

@@ -134,6 +134,7 @@ class Expansion:
             vectors=graph.vectors[edges],
             charge=graph.charge,
             spin=graph.spin,
+            space=graph.space and graph.space.copied(atoms, len(self.elements)),
         )
         return Copies(copied, frames[copy[node]], edges, atoms)
 

@@ -103,7 +103,8 @@ class Symmetrized(Wrapped):
         memory_budget: Bytes that one chunk of copies may take.
 
     Raises:
-        ValueError: If an option is none of those named.
+        ValueError: If an option is none of those named, or ``"local"`` is asked of a backbone
+            whose energies reach beyond all hops.
     """
 
     def __init__(
@@ -120,6 +121,11 @@ class Symmetrized(Wrapped):
             raise ValueError(f"symmetry: expected one of {SYMMETRIES}, got {symmetry!r}")
         if ensemble not in ENSEMBLES:
             raise ValueError(f"ensemble: expected one of {ENSEMBLES}, got {ensemble!r}")
+        if ensemble == "local" and self.takes_positions:
+            raise ValueError(
+                "ensemble: 'local' needs energies of finite reach, and this model has long-range "
+                "electrostatics; take 'global' or 'auto'"
+            )
         if memory_budget <= 0:
             raise ValueError(f"memory_budget: expected a positive number, got {memory_budget}")
         self.symmetry = symmetry

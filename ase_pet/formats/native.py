@@ -21,7 +21,7 @@ Version 1 is a dictionary saved with ``torch.save`` and read with ``weights_only
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,12 @@ from ase_pet.potentials.zbl import ZBL
 from ase_pet.potentials.zbl_covalent import CovalentZBL
 
 FORMAT = "ase_pet"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 #: Hyperparameters that a format version brought, with what older files mean.
-_ADDED = {2: {"dipole": False, "polarizability": False}}
+_ADDED: dict[int, dict[str, Any]] = {
+    2: {"dipole": False, "polarizability": False},
+    3: {"long_range": False, "smearing": 1.4, "mesh_spacing": 1.33, "mesh_nodes": 5},
+}
 UNITS = {"length": "angstrom", "energy": "eV"}
 ROTATIONS = ("structure", "atom", "none", None)
 #: What a checkpoint says of its origin; None where unknown.
@@ -251,7 +254,7 @@ def _repulsion(options: Mapping[str, Any] | None) -> ZBL | CovalentZBL | None:
 def _backbone(content: Mapping[str, Any], where: str) -> AnyBackbone:
     """Build the network and fill in its weights."""
     network, hypers_class = ARCHITECTURES[content["architecture"]]
-    hypers = check_hypers(hypers_class, _upgraded(content), where)
+    hypers = check_hypers(hypers_class, _upgraded(content, hypers_class), where)
     dtype = DTYPES[content["dtype"]]
     backbone = build(network, hypers, content["species"], content["weights"], where, dtype)
     if content["cutoff"] != backbone.cutoff:
@@ -262,7 +265,9 @@ def _backbone(content: Mapping[str, Any], where: str) -> AnyBackbone:
     return backbone
 
 
-def _upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
+def _upgraded(content: Mapping[str, Any], hypers_class: type) -> dict[str, Any]:
     """Hyperparameters of a file as this version writes them."""
     since = [v for version, v in _ADDED.items() if content["format_version"] < version]
-    return {**{key: v for added in since for key, v in added.items()}, **content["hyperparameters"]}
+    known = {f.name for f in fields(hypers_class)}
+    added = {key: v for new in since for key, v in new.items() if key in known}
+    return {**added, **content["hyperparameters"]}

@@ -51,7 +51,8 @@ class PETCalculator(Calculator):
       energies of different structures compare less well. The cost is one evaluation of the whole
       structure for each coordinate system, whatever the number of layers: cheap for molecules
       and small cells, quadratic for large ones.
-    * ``"auto"``: local for models of one message-passing layer, the energies of whose atoms were
+    * ``"auto"``: global for models with long-range electrostatics, which reach beyond any
+      environment; local for models of one message-passing layer, the energies of whose atoms were
       trained to be invariant or of whose training nothing is known; otherwise global for molecules
       and small cells, and local for anything larger. :attr:`ensemble` tells what was chosen.
 

@@ -72,6 +72,14 @@ def takes_spin(backbone: Backbone) -> bool:
     return bool(getattr(backbone, "takes_spin", False))
 
 
+def takes_positions(potential: Potential) -> bool:
+    """Whether a potential needs ``graph.space``: its attribute ``takes_positions``, if any.
+
+    Its energies reach beyond any number of hops.
+    """
+    return bool(getattr(potential, "takes_positions", False))
+
+
 def with_splines(backbone: Backbone) -> Backbone:
     """A copy of a backbone for evaluation, with splines for its functions of distances.
 

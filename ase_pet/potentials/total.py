@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ase_pet.data import Graph
-from ase_pet.potentials.base import Backbone, Potential
+from ase_pet.potentials.base import Backbone, Potential, takes_positions
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.tensors import predict, tensors_of
 from ase_pet.potentials.zbl import ZBL
@@ -62,6 +62,11 @@ class Total(nn.Module):
     def tensors(self) -> tuple[str, ...]:
         """Names of the tensors that the backbone predicts."""
         return tensors_of(self.backbone)
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether positions and cells matter to the backbone."""
+        return takes_positions(self.backbone)
 
     def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
         """Energies [n_atoms], eV, and tensors of the atoms, float64.

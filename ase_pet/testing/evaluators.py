@@ -15,7 +15,7 @@ from ase_pet.data import Graph, Results
 from ase_pet.derivatives import evaluate, results
 from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.neighbors import make_search
-from ase_pet.potentials.base import Potential
+from ase_pet.potentials.base import Potential, takes_positions
 from ase_pet.potentials.tensors import RANKS
 
 
@@ -42,15 +42,16 @@ class Evaluation:
 Evaluator = Callable[[Sequence[Atoms]], list[Evaluation]]
 
 
-def graph_of(structures: Sequence[Atoms], cutoff: float) -> Graph:
+def graph_of(structures: Sequence[Atoms], cutoff: float, *, whole: bool = False) -> Graph:
     """Graph of a batch of structures.
 
     Args:
         structures: At least one.
         cutoff: Å.
+        whole: Give positions and cells, too.
     """
     system = system_from_atoms(structures)
-    return Graph.build(system, make_search()(system, cutoff))
+    return Graph.build(system, make_search()(system, cutoff), whole=whole)
 
 
 def potential_evaluator(potential: Potential) -> Evaluator:
@@ -61,7 +62,7 @@ def potential_evaluator(potential: Potential) -> Evaluator:
     """
 
     def ask(structures: Sequence[Atoms]) -> list[Evaluation]:
-        graph = graph_of(structures, potential.cutoff)
+        graph = graph_of(structures, potential.cutoff, whole=takes_positions(potential))
         return split(results(evaluate(potential, graph), graph), structures)
 
     return ask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from ase_pet.data import Edges, Graph, System
 from ase_pet.ecse.symmetrized import SYMMETRIES
 from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.neighbors import make_search
-from ase_pet.potentials.base import Backbone, Potential
+from ase_pet.potentials.base import Backbone, Potential, takes_positions
 from ase_pet.testing import contracts
 from ase_pet.testing.evaluators import (
     Evaluator,
@@ -185,8 +186,9 @@ def check_mutation(
     potential: Potential, atoms: Atoms, tolerances: Mapping[str, float] = FLOAT64
 ) -> float:
     """Evaluating changes neither the graph nor the potential, and leaves no gradients behind."""
-    graph = graph_of([atoms], potential.cutoff)
-    values = [getattr(graph, name) for name in Graph.__slots__]
+    graph = graph_of([atoms], potential.cutoff, whole=takes_positions(potential))
+    parts = [graph] if graph.space is None else [graph, graph.space]
+    values = [getattr(part, name) for part in parts for name in part.__slots__]
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
     if isinstance(potential, torch.nn.Module):
         tensors += [*potential.parameters(), *potential.buffers()]
@@ -210,7 +212,7 @@ def check_gradients(
     """
     system = system_from_atoms([atoms])
     edges = make_search()(system, potential.cutoff)
-    graph = Graph.build(system, edges)
+    graph = Graph.build(system, edges, whole=takes_positions(potential))
     results = derivatives.results(derivatives.evaluate(potential, graph), graph)
     forces, virial = strain_oracle(potential, system, edges)
     deviation = largest(
@@ -237,7 +239,13 @@ def strain_oracle(
     deform = torch.eye(3, dtype=torch.float64) + 0.5 * (strain + strain.T)
     cell, moved = system.cell[0] @ deform, positions @ deform
     vectors = moved[edges.others] - moved[edges.centers] + edges.shifts.double() @ cell
-    energy = potential(Graph.build(system, edges).with_vectors(vectors)).double().sum()
+    graph = Graph.build(system, edges, whole=takes_positions(potential)).with_vectors(vectors)
+    if graph.space is not None:
+        periodic = bool(system.pbc.any())
+        graph = replace(
+            graph, space=replace(graph.space, positions=moved, cell=cell[None] * periodic)
+        )
+    energy = potential(graph).double().sum()
     if not energy.requires_grad:
         return torch.zeros_like(positions), torch.zeros_like(strain)
     forces, virial = torch.autograd.grad(

@@ -4,6 +4,11 @@ What is left in double precision is rounding: the largest deviations measured ar
 1e-13 eV/Å and 7e-14 eV/Å³. ``fresh_cond_zbl`` is further off, because metatrain evaluates factors
 of its repulsion in single precision. The small checkpoints under ``fixtures`` come from metatrain's
 own tests, one a version; their networks have a width of 1 and steep norms.
+
+In periodic structures the numbers of ``fresh_longrange`` depend on the order of neighbours, because
+metatrain combines distances sorted by centre with pairs that may not be (its issue 1199). Those
+in ``pet_metatrain_long_range.json`` are metatrain's with each distance at its pair, and with the
+smearing that is in the file: reading it into a model of single precision rounds it.
 """
 
 from __future__ import annotations
@@ -21,15 +26,17 @@ from ase.io import read
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ase_pet import PETCalculator, load
-from ase_pet.errors import CheckpointError
 from ase_pet.formats import Model, native
+from tests.tiny import NEEDS_TORCH_PME
 
+ALIGNED = Path(__file__).with_name("pet_metatrain_long_range.json")
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "pet_metatrain"
 FRESH = [
     "fresh_adaptive_nc",
     "fresh_cond_zbl",
     "fresh_default",
     "fresh_legacy_postln",
+    pytest.param("fresh_longrange", marks=NEEDS_TORCH_PME),
     "fresh_postln_feedforward_wide",
     "fresh_residual_preln_mixed",
     "legacy_v1_layout",
@@ -48,7 +55,11 @@ def atoms() -> dict[str, Atoms]:
 
 @pytest.fixture(scope="module")
 def numbers() -> dict[str, Any]:
-    return json.loads((REFERENCE / "reference.json").read_text())["results"]
+    found = json.loads((REFERENCE / "reference.json").read_text())["results"]
+    aligned = json.loads(ALIGNED.read_text())
+    for dtype in ("float32", "float64"):
+        found[f"fresh_longrange|{dtype}"] |= aligned
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +91,8 @@ def deviations(
     calculator = PETCalculator(model, dtype=dtype, device="cpu", symmetry=None)
     found: dict[str, float] = {}
     for case, values in expected.items():
+        if "error" in values:
+            continue
         structure = structure_of(case, atoms)
         structure.calc = calculator
         error = abs(structure.get_potential_energy() - values["energy"])
@@ -171,7 +184,15 @@ def test_direct_forces_and_stress(atoms: dict[str, Atoms], numbers: dict[str, An
             np.testing.assert_allclose(stress, expected["nc_stress_voigt"], rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["fresh_adaptive_nc", "fresh_cond_zbl", "legacy_v1_layout"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fresh_adaptive_nc",
+        "fresh_cond_zbl",
+        "legacy_v1_layout",
+        pytest.param("fresh_longrange", marks=NEEDS_TORCH_PME),
+    ],
+)
 def test_one_native_file_gives_the_same_bits(
     name: str, atoms: dict[str, Atoms], tmp_path: Path
 ) -> None:
@@ -192,7 +213,12 @@ def test_one_native_file_gives_the_same_bits(
 
 @pytest.mark.parametrize(
     ("name", "ensemble"),
-    [("fresh_adaptive_nc", "global"), ("fresh_cond_zbl", "global"), ("legacy_v1_layout", "local")],
+    [
+        ("fresh_adaptive_nc", "global"),
+        ("fresh_cond_zbl", "global"),
+        ("legacy_v1_layout", "local"),
+        pytest.param("fresh_longrange", "auto", marks=NEEDS_TORCH_PME),
+    ],
 )
 def test_rotations_and_reflections(name: str, ensemble: str, atoms: dict[str, Atoms]) -> None:
     calculator = PETCalculator(
@@ -209,8 +235,3 @@ def test_rotations_and_reflections(name: str, ensemble: str, atoms: dict[str, At
         turned.calc = calculator
         assert turned.get_potential_energy() == pytest.approx(energy, rel=1e-10)
         np.testing.assert_allclose(turned.get_forces(), forces @ R.T, rtol=0, atol=1e-9)
-
-
-def test_long_range_is_refused() -> None:
-    with pytest.raises(CheckpointError, match=r"long_range: .* not supported"):
-        load(REFERENCE / "fresh_longrange.ckpt")

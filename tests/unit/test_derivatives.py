@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ase_pet.data import Graph
-from ase_pet.derivatives import Evaluated, evaluate, forces_and_virials, gradient, results
+from ase_pet.derivatives import Evaluated, evaluate, forces_and_virials, gradients, results
 from ase_pet.ecse import Symmetrized
 from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.neighbors import make_search
@@ -61,12 +61,12 @@ def test_results_are_sorted_into_structures() -> None:
 
 def test_what_does_not_depend_on_the_vectors_has_no_gradient() -> None:
     graph = graph_of([STRUCTURES["molecule"]], 2.6)
-    energies, g, _ = evaluate(COMPOSITION, graph)
+    energies, g, *_ = evaluate(COMPOSITION, graph)
     assert float(energies.sum()) < -1000
     assert float(g.abs().max()) == 0.0
     leaf = graph.vectors.clone().requires_grad_(True)
     unrelated = torch.ones(3, requires_grad=True).double() * 2.0
-    assert torch.equal(gradient(unrelated, leaf), torch.zeros_like(leaf))
+    assert torch.equal(gradients(unrelated, [leaf])[0], torch.zeros_like(leaf))
 
 
 def everything(found: Evaluated) -> list[torch.Tensor]:
@@ -108,7 +108,7 @@ def test_training_can_differentiate_forces_and_virials(symmetrized: bool) -> Non
     graph = graph_of([STRUCTURES["bent"]], 2.6)
 
     def loss() -> torch.Tensor:
-        energies, g, _ = evaluate(potential, graph, create_graph=True)
+        energies, g, *_ = evaluate(potential, graph, create_graph=True)
         forces, virials = forces_and_virials(g, graph)
         return energies.sum() ** 2 + forces.square().sum() + virials.sum(0).square().sum()
 
@@ -143,8 +143,8 @@ def test_chunks_give_what_one_piece_gives(ensemble: str) -> None:
 def test_a_network_in_single_precision_gets_geometry_in_double() -> None:
     graph = graph_of([STRUCTURES["triclinic"]], 2.6)
     for make in (lambda pet: pet, Symmetrized, Total):
-        energies, g, _ = evaluate(make(tiny_pet().float()), graph)
-        exact_energies, exact, _ = evaluate(make(tiny_pet()), graph)
+        energies, g, *_ = evaluate(make(tiny_pet().float()), graph)
+        exact_energies, exact, *_ = evaluate(make(tiny_pet()), graph)
         assert energies.dtype == g.dtype == torch.float64
         torch.testing.assert_close(energies, exact_energies, rtol=0, atol=1e-5)
         torch.testing.assert_close(g, exact, rtol=0, atol=1e-4)

@@ -12,7 +12,7 @@ Source:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,12 @@ _SAME = (
     ("conditioning", "system_conditioning", bool),
     ("max_charge", "max_charge", int),
     ("max_spin", "max_spin_multiplicity", int),
+)
+#: Likewise of the long-range part; evaluation is on a mesh whether or not training was.
+_LONG_RANGE = (
+    ("smearing", "smearing", float),
+    ("mesh_spacing", "kspace_resolution", float),
+    ("mesh_nodes", "interpolation_nodes", int),
 )
 #: Read elsewhere.
 _OTHER = {"num_neighbors_adaptive", "zbl", "long_range"}
@@ -252,11 +258,6 @@ def _energy_scale(
 
 def _hypers(options: Mapping[str, Any], path: Path, **scales: Any) -> ModernPETHypers:
     """Translate the hyperparameters, refusing by name what is not supported."""
-    if (options.get("long_range") or {}).get("enable"):
-        raise CheckpointError(
-            f"{path}: long_range: long-range electrostatics are not supported; only models "
-            "trained with long_range.enable: false can be imported"
-        )
     names = {theirs for _, theirs, _ in _SAME}
     missing, unknown = sorted(names - options.keys()), sorted(options.keys() - names - _OTHER)
     if missing or unknown:
@@ -264,20 +265,31 @@ def _hypers(options: Mapping[str, Any], path: Path, **scales: Any) -> ModernPETH
             f"{path}: model_hypers: missing {missing}, unknown {unknown}; not a PET of a "
             "supported version"
         )
-    values: dict[str, Any] = {}
-    for ours, theirs, kind in _SAME:
-        value = options[theirs]
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            raise CheckpointError(f"{path}: {theirs}: expected {kind.__name__}, got {value!r}")
-        values[ours] = value
+    values = _renamed(options, _SAME, path)
+    electrostatics = options.get("long_range") or {}
+    if electrostatics.get("enable"):
+        values |= {"long_range": True, **_renamed(electrostatics, _LONG_RANGE, path)}
     try:
         return ModernPETHypers(
             **values, **scales, n_neighbors=float(options["num_neighbors_adaptive"] or 0.0)
         )
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _renamed(
+    options: Mapping[str, Any], names: Sequence[tuple[str, str, type]], path: Path
+) -> dict[str, Any]:
+    """Values of the right type, by our names."""
+    values: dict[str, Any] = {}
+    for ours, theirs, kind in names:
+        value = options[theirs]
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise CheckpointError(f"{path}: {theirs}: expected {kind.__name__}, got {value!r}")
+        values[ours] = value
+    return values
 
 
 def _repulsion(

@@ -33,10 +33,15 @@ _RENAMED = (
     (r"system_conditioning\.charge_embedding\.", "conditioning.charge."),
     (r"system_conditioning\.spin_multiplicity_embedding\.", "conditioning.spin."),
     (r"system_conditioning\.project\.", "conditioning.mlp."),
+    (r"long_range_featurizer\.charges_map\.", "long_range.charges."),
+    (r"long_range_featurizer\.out_projection\.", "long_range.mlp."),
 )
 _TABLES = ("edge_species.weight", "neighbor_species.weight")
 #: Without influence on any energy, or read elsewhere.
-_OTHER = re.compile(r"additive_models\.|scaler\.|species_to_species_index$")
+_OTHER = re.compile(
+    r"additive_models\.|scaler\.|species_to_species_index$|"
+    r"long_range_featurizer\.\w+_calculator\."
+)
 _HEAD = re.compile(r"(node|edge)_(heads|last_layers)\.(.+?)\.(\d+)\.(.+)\.(weight|bias)")
 
 

@@ -34,6 +34,7 @@ from ase_pet.potentials.pet.modern_hypers import DIRECT, ModernPETHypers
 from ase_pet.potentials.pet.modern_layers import (
     Combination,
     Conditioning,
+    LongRange,
     MessageLayer,
     Readout,
 )
@@ -56,9 +57,12 @@ class ModernPET(nn.Module):
         tensors: None of those that :mod:`ase_pet.potentials.tensors` knows.
         takes_charge: Whether the total charge of a structure matters.
         takes_spin: Whether its spin multiplicity does.
+        takes_positions: Whether there are long-range electrostatics; ``n_layers`` is the reach of
+            the rest.
 
     Raises:
         ValueError: If ``species`` is empty or holds a number twice.
+        ImportError: If ``long_range`` is asked for and torch-pme is not installed.
     """
 
     symmetry: str | None = None
@@ -72,6 +76,7 @@ class ModernPET(nn.Module):
         self.cutoff = hypers.cutoff
         self.n_layers = hypers.receptive_field
         self.takes_charge = self.takes_spin = hypers.conditioning
+        self.takes_positions = hypers.long_range
         n_species, d, n = len(self.species), hypers.d_model, hypers.d_node
         depth, n_readouts = hypers.n_message_layers, hypers.n_readouts
         self.edge_species = nn.Embedding(n_species, d)
@@ -84,6 +89,7 @@ class ModernPET(nn.Module):
         self.conditioning = (
             Conditioning(n, hypers.max_charge, hypers.max_spin) if hypers.conditioning else None
         )
+        self.long_range = LongRange(hypers) if hypers.long_range else None
 
         def readouts(n_values: int) -> nn.ModuleList:
             return nn.ModuleList(Readout(hypers, n_values) for _ in range(n_readouts))
@@ -144,15 +150,10 @@ class ModernPET(nn.Module):
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
         species = self.species_table(graph.numbers)
-        graph, factors = self._within(graph)
-        if not self.edge_species.weight.requires_grad:
-            inputs = (graph, species, self._condition(graph))
-            vectors = graph.vectors.to(self.dtype)
-            found: Tensor = Energies.apply(vectors, factors, self, inputs)  # type: ignore[no-untyped-call]
-            return self.hypers.energy_scale * found
-        rows = Rows.build(graph, factors)
+        if self.long_range is None and not self.edge_species.weight.requires_grad:
+            return self.hypers.energy_scale * self._energies(graph, species)
+        features, rows = self._features(graph, species)
         energies: Tensor = graph.vectors.new_zeros(graph.n_atoms, dtype=self.dtype)
-        features = self._features(graph, rows, species)
         for read, (nodes, edges) in zip(self.energies, features, strict=True):
             energies = energies + read(nodes, edges, rows)[:, 0]
         return self.hypers.energy_scale * energies
@@ -170,10 +171,9 @@ class ModernPET(nn.Module):
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
         species = self.species_table(graph.numbers)
-        graph, factors = self._within(graph)
-        rows = Rows.build(graph, factors)
+        features, rows = self._features(graph, species)
         found: dict[str, Tensor] = {}
-        for k, (nodes, edges) in enumerate(self._features(graph, rows, species)):
+        for k, (nodes, edges) in enumerate(features):
             for name, reads in self.direct.items():
                 value = reads[k](nodes, edges, rows)  # type: ignore[index]
                 found[name] = found[name] + value if name in found else value
@@ -198,10 +198,28 @@ class ModernPET(nn.Module):
             graph, factors = keep_edges(graph, kept), factors[kept]
         return graph, factors
 
-    def _features(
+    def _energies(self, graph: Graph, species: Tensor) -> Tensor:
+        """Energies [n_atoms] in the network's units; weights are constants."""
+        graph, factors = self._within(graph)
+        inputs = (graph, species, self._condition(graph))
+        vectors = graph.vectors.to(self.dtype)
+        found: Tensor = Energies.apply(vectors, factors, self, inputs)  # type: ignore[no-untyped-call]
+        return found
+
+    def _features(self, graph: Graph, species: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Rows]:
+        """Nodes [n_atoms, n] and edges [n_edges, d] of each layer that is read; their layout."""
+        near, factors = self._within(graph)
+        rows = Rows.build(near, factors)
+        layers = list(self._advance(near, rows, species))
+        if self.long_range is not None:
+            nodes, edges = zip(*layers, strict=True)
+            layers = list(zip(self.long_range(nodes, graph), edges, strict=True))
+        return layers, rows
+
+    def _advance(
         self, graph: Graph, rows: Rows, species: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Nodes [n_atoms, n] and edges [n_edges, d], layer by layer that is read."""
+        """Go through the layers, and return what each that is read makes of nodes and edges."""
         vectors = graph.vectors.to(self.dtype)
         geometry, neighbors = torch.cat([vectors, lengths(vectors)], 1), species[graph.others]
         condition = self._condition(graph)

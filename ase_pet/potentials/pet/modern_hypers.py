@@ -43,6 +43,11 @@ class ModernPETHypers:
         conditioning: Whether the total charge and the spin multiplicity matter.
         max_charge: Largest total charge of either sign, e.
         max_spin: Largest multiplicity, 2S + 1.
+        long_range: Whether nodes see the potentials of charges that are made of them, in the whole
+            structure; see :mod:`ase_pet.potentials.electrostatics`.
+        smearing: Å, width of these charges.
+        mesh_spacing: Å, of the mesh on which they are summed, times two.
+        mesh_nodes: Points of the mesh along each axis over which a charge is spread, 1 to 5.
         energy_scale: Multiplies all energies, eV.
         forces_scales: Multiplies direct forces, eV/Å, for each element in the order of atomic
             numbers; empty: there are no heads for them.
@@ -73,18 +78,29 @@ class ModernPETHypers:
     conditioning: bool = False
     max_charge: int = 10
     max_spin: int = 10
+    long_range: bool = False
+    smearing: float = 1.4
+    mesh_spacing: float = 1.33
+    mesh_nodes: int = 5
     energy_scale: float = 1.0
     forces_scales: tuple[float, ...] = ()
     stress_scales: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = ("d_model", "d_node", "n_heads", "d_feedforward", "n_message_layers")
-        check_least(self, 1, (*sizes, "n_attention_layers", "head_width", "max_spin"))
+        check_least(self, 1, (*sizes, "n_attention_layers", "head_width", "max_spin", "mesh_nodes"))
         check_least(self, 0, ("n_neighbors", "max_charge"))
-        for name in ("cutoff", "adaptive_width", "temperature"):
+        for name in ("cutoff", "adaptive_width", "temperature", "smearing", "mesh_spacing"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
         check_tokens(self)
+        if self.mesh_nodes > 5:
+            raise ValueError(f"mesh_nodes: expected at most 5, got {self.mesh_nodes}")
+        if self.long_range and self.n_neighbors > 0.0:
+            raise ValueError(
+                f"n_neighbors: expected 0 with long_range, got {self.n_neighbors}; charges are "
+                "kept from each other within one cutoff for all atoms"
+            )
         if self.n_neighbors > 0.0 and self.adaptive_method == "grid":
             least = FIRST + SPACING * self.adaptive_width
             if self.cutoff <= least:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from ase_pet.data import Graph
+from ase_pet.potentials.electrostatics import Electrostatics
 from ase_pet.potentials.pet.modern_hypers import ModernPETHypers
 from ase_pet.potentials.pet.tokens import Rows, attend
 
@@ -165,6 +170,36 @@ class Conditioning(nn.Module):
         rows = (charge.long() + self.max_charge, spin.long() - 1)
         out: Tensor = self.mlp(torch.cat([self.charge(rows[0]), self.spin(rows[1])], 1))
         return out
+
+
+class LongRange(nn.Module):
+    """What the charges of a whole structure add to its nodes.
+
+    Args:
+        hypers: Hyperparameters.
+
+    Raises:
+        ImportError: If torch-pme is not installed.
+    """
+
+    def __init__(self, hypers: ModernPETHypers) -> None:
+        super().__init__()
+        n = hypers.d_node
+        self.charges = nn.Linear(n, n)
+        self.mlp = nn.Sequential(nn.Linear(n, n), nn.SiLU(), nn.Linear(n, n))
+        self.potentials = Electrostatics(
+            exclusion=hypers.cutoff,
+            smearing=hypers.smearing,
+            spacing=hypers.mesh_spacing,
+            n_nodes=hypers.mesh_nodes,
+        )
+
+    def forward(self, layers: Sequence[Tensor], graph: Graph) -> list[Tensor]:
+        """Nodes [n_atoms, n] of each layer that is read -> the same with what they see."""
+        nodes = torch.stack(list(layers)).sum(0) / math.sqrt(len(layers))
+        charges = self.charges(nodes).to(torch.float64)
+        seen = self.mlp(self.potentials(charges, graph).to(nodes.dtype))
+        return [math.sqrt(0.5) * (node + seen) for node in layers]
 
 
 class Readout(nn.Module):

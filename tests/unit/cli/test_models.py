@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from ase_pet.formats import Model, load, native
+from tests.foreign_metatrain import checkpoint as checkpoint_of
+from tests.foreign_metatrain import write
+from tests.tiny import NEEDS_TORCH_PME, tiny_modern_pet
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference" / "pet_original"
 
@@ -21,6 +24,21 @@ def test_info(run, checkpoint: Path) -> None:
     rows = json.loads(run("info", checkpoint, "--json").stdout)
     assert rows["sha256"] == load(checkpoint).sha256
     assert rows["accuracy"] == {"forces_rmse": 0.1}
+
+
+@NEEDS_TORCH_PME
+def test_long_range_is_told_checked_and_converted(run, tmp_path: Path) -> None:
+    net = tiny_modern_pet(long_range=True, smearing=0.9, mesh_spacing=0.8)
+    source = write(checkpoint_of(net), tmp_path / "model.ckpt")
+    assert run("convert", source, tmp_path / "model.pt").exit_code == 0
+    rows = json.loads(run("info", tmp_path / "model.pt", "--json").stdout)
+    assert (rows["long range"], rows["self-test"]) == ("electrostatics", "yes")
+    found = run("check", tmp_path / "model.pt", "--n-rotations", 2, "--json")
+    assert found.exit_code == 0, found.stdout
+    checked = {row["check"]: row["passed"] for row in json.loads(found.stdout)}
+    assert len(checked) == 6
+    assert checked.pop("rotations, bare") is None
+    assert all(checked.values())
 
 
 def test_check_passes_for_a_sound_model(run, checkpoint: Path) -> None:

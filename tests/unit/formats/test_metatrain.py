@@ -12,17 +12,21 @@ import torch
 from ase_pet import load
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import native
+from ase_pet.potentials import electrostatics
 from ase_pet.testing.evaluators import graph_of
 from ase_pet.testing.structures import structures
 from tests.foreign_metatrain import checkpoint, serialised, write
-from tests.tiny import SPECIES, tiny_modern_pet
+from tests.tiny import NEEDS_TORCH_PME, SPECIES, tiny_modern_pet
 
 EVERY = structures(SPECIES)
 ENERGIES = {1: -13.5, 6: -1030.25, 8: -2041.125}
 
 
+FAR = {"long_range": True, "smearing": 0.9, "mesh_spacing": 0.8, "mesh_nodes": 4}
+
+
 def graph():
-    return graph_of([EVERY[name] for name in ("molecule", "triclinic")], 2.6)
+    return graph_of([EVERY[name] for name in ("molecule", "triclinic")], 2.6, whole=True)
 
 
 def changed(where: str, value: object, **options: Any) -> dict[str, Any]:
@@ -41,6 +45,8 @@ def changed(where: str, value: object, **options: Any) -> dict[str, Any]:
         {"d_node": 8, "activation": "SiLU", "cutoff_function": "Cosine"},
         {"n_neighbors": 3.0, "adaptive_method": "grid", "temperature": 1.5},
         {"conditioning": True, "max_charge": 2, "max_spin": 3},
+        pytest.param({**FAR, "messages": "residual"}, marks=NEEDS_TORCH_PME),
+        pytest.param({**FAR, "d_node": 8}, marks=NEEDS_TORCH_PME),
     ],
     ids=str,
 )
@@ -167,6 +173,9 @@ def test_a_target_that_is_missing_lists_the_others(
         load(path, target=asked)
 
 
+THEIRS = {"enable": True, "smearing": 1, "kspace_resolution": 1.3, "interpolation_nodes": 5}
+
+
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
@@ -174,7 +183,11 @@ def test_a_target_that_is_missing_lists_the_others(
         ("model_ckpt_version", "new", "expected 1 to 16, got 'new'"),
         ("architecture_name", "soap_bpnn", "expected 'pet', got 'soap_bpnn'"),
         ("model_state_dict", None, "no hyperparameters or no weights"),
-        ("long_range", {"enable": True}, "long_range: .*not supported"),
+        ("long_range", {"enable": True}, "damaged or not a PET of metatrain: KeyError"),
+        ("long_range", {**THEIRS, "smearing": "wide"}, "smearing: expected float, got 'wide'"),
+        ("long_range", {**THEIRS, "interpolation_nodes": 6}, "mesh_nodes: expected at most 5"),
+        ("long_range", {**THEIRS, "kspace_resolution": 0}, "mesh_spacing: expected more than 0"),
+        pytest.param("long_range", THEIRS, "missing.*long_range.charges", marks=NEEDS_TORCH_PME),
         ("zbl", True, "zbl: the covalent radii are missing"),
         ("d_pet", 2.5, "d_pet: expected int, got 2.5"),
         ("num_heads", 3, "n_heads: expected a divisor"),
@@ -186,6 +199,25 @@ def test_a_target_that_is_missing_lists_the_others(
 def test_what_is_wrong_is_named(where: str, value: object, message: str, tmp_path: Path) -> None:
     path = write(changed(where, value), tmp_path / "model.ckpt")
     with pytest.raises(CheckpointError, match=message):
+        load(path)
+
+
+@NEEDS_TORCH_PME
+def test_long_range_with_adaptive_cutoffs_is_refused(tmp_path: Path) -> None:
+    """Where metatrain itself fails."""
+    content = checkpoint(tiny_modern_pet(**FAR))
+    content["model_data"]["model_hypers"]["num_neighbors_adaptive"] = 8
+    with pytest.raises(CheckpointError, match="n_neighbors: expected 0 with long_range, got 8"):
+        load(write(content, tmp_path / "model.ckpt"))
+
+
+@NEEDS_TORCH_PME
+def test_without_torch_pme_loading_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(checkpoint(tiny_modern_pet(**FAR)), tmp_path / "model.ckpt")
+    monkeypatch.setattr(electrostatics, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"torch-pme; install it with pip install 'ase_pet\["):
         load(path)
 
 

@@ -14,7 +14,7 @@ from ase_pet.errors import CheckpointError
 from ase_pet.formats import Model, load, native
 from ase_pet.formats.files import sha256_of
 from ase_pet.potentials.total import Total
-from tests.tiny import TENSORS, tiny_pet, tiny_tensornet
+from tests.tiny import TENSORS, tiny_modern_pet, tiny_pet, tiny_tensornet
 
 
 def dimer() -> Graph:
@@ -74,6 +74,19 @@ def test_heads_for_tensors_and_files_from_before_them(network: Any, tmp_path: Pa
     assert load(path).tensors == ()
 
 
+def test_files_from_before_long_range(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    net = tiny_modern_pet()
+    content = native.to_dict(Model(Total(net), "float64", architecture="pet-metatrain"))
+    for added in ("long_range", "smearing", "mesh_spacing", "mesh_nodes"):
+        del content["hyperparameters"][added]
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"missing \['long_range', 'mesh_nodes', "):
+        load(path)
+    torch.save({**content, "format_version": 2}, path)
+    assert load(path).potential.backbone.hypers == net.hypers
+
+
 def test_without_baselines_and_self_test(model: Model, tmp_path: Path) -> None:
     bare = dataclasses.replace(
         model, potential=type(model.potential)(model.potential.backbone), self_test=None
@@ -128,7 +141,7 @@ def test_entry_of_another_type_is_named(model: Model, tmp_path: Path, key: str) 
     [
         (["format"], "other", "not an ase_pet checkpoint"),
         (["format"], ..., "not an ase_pet checkpoint"),
-        (["format_version"], 3, r"newer ase_pet \(format_version 3.*upgrade"),
+        (["format_version"], 4, r"newer ase_pet \(format_version 4.*upgrade"),
         (["format_version"], "1", "format_version: expected 1 or more, got '1'"),
         (["format_version"], ..., "format_version: expected"),
         (["architecture"], "gpt", r"unknown architecture 'gpt'.*\['pet', 'pet-metatrain', "),

@@ -52,8 +52,8 @@ def batch(cutoff: float = 2.6) -> Graph:
 def test_energies_and_gradients_are_those_of_the_equations(option: dict[str, Any]) -> None:
     net = tiny_tensornet(**{"n_layers": 2, **option})
     graph = batch()
-    ours, by_ours, _ = derivatives.evaluate(net, graph)
-    dense, by_dense, _ = derivatives.evaluate(lambda g: dense_energies(net, g), graph)
+    ours, by_ours, *_ = derivatives.evaluate(net, graph)
+    dense, by_dense, *_ = derivatives.evaluate(lambda g: dense_energies(net, g), graph)
     # What is called dE/dr of an edge and what of its reverse is a matter of taste.
     by_dense = 0.5 * (by_dense - by_dense[graph.reverse])
     by_ours = 0.5 * (by_ours - by_ours[graph.reverse])
@@ -72,7 +72,7 @@ def test_every_option_matters() -> None:
 
 def test_a_pair_shares_its_gradient_evenly() -> None:
     graph = batch()
-    _, g, _ = derivatives.evaluate(tiny_tensornet(2), graph)
+    _, g, *_ = derivatives.evaluate(tiny_tensornet(2), graph)
     torch.testing.assert_close(g, -g[graph.reverse], rtol=0, atol=0)
 
 
@@ -156,7 +156,7 @@ def test_second_derivatives() -> None:
 
     def loss(*values: torch.Tensor) -> torch.Tensor:
         bound = dict(zip(names, values, strict=True))
-        _, g, _ = derivatives.evaluate(
+        _, g, *_ = derivatives.evaluate(
             lambda x: torch.func.functional_call(net, bound, (x,)), graph, create_graph=True
         )
         return g.square().sum()

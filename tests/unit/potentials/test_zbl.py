@@ -35,7 +35,7 @@ def test_it_ends_at_the_cutoff() -> None:
     graph = graph_of([pair("C", "O", 1.1 + 1e-9)], 2.0)
     assert graph.n_edges == 2
     assert zbl(graph).tolist() == [0.0, 0.0]
-    energies, gradients, _ = evaluate(zbl, graph_of([pair("C", "O", 0.9)], 2.0))
+    energies, gradients, *_ = evaluate(zbl, graph_of([pair("C", "O", 0.9)], 2.0))
     assert float(energies.sum()) > 0
     assert float(gradients.abs().max()) > 0
 

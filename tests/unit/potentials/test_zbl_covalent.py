@@ -17,7 +17,7 @@ def pair(r: float) -> Atoms:
 
 
 def energy_and_force(r: float) -> tuple[float, float]:
-    energies, gradients, _ = evaluate(CovalentZBL(RADII), graph_of([pair(r)], 2.0))
+    energies, gradients, *_ = evaluate(CovalentZBL(RADII), graph_of([pair(r)], 2.0))
     return float(energies.sum()), float(gradients.norm(dim=1).sum())
 
 

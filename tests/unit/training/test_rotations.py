@@ -68,14 +68,14 @@ def test_structure_rotation_equals_rotating_the_structures(graph):
     model = pet()
     edges = R[graph.system_index[graph.centers]]
     turned = graph.with_vectors(torch.einsum("exy,ey->ex", edges, graph.vectors))
-    energies, gradients, _ = derivatives.evaluate(model, turned)
+    energies, gradients, *_ = derivatives.evaluate(model, turned)
     forces, _ = derivatives.forces_and_virials(gradients, turned)
     expected = torch.einsum("axy,ax->ay", R[graph.system_index], forces)
 
     rotated = orient_randomly(
         model, graph, "structure", torch.Generator().manual_seed(2), reflections=True
     )
-    again, gradients, _ = derivatives.evaluate(rotated, graph)
+    again, gradients, *_ = derivatives.evaluate(rotated, graph)
     forces, _ = derivatives.forces_and_virials(gradients, graph)
     torch.testing.assert_close(again, energies, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(forces, expected, rtol=1e-10, atol=1e-12)
@@ -111,7 +111,7 @@ def test_frames_make_any_model_invariant(graph):
     results = []
     for g in (graph, turned):
         framed = draw_frames(model, g, torch.Generator().manual_seed(5), reflections=True)
-        energies, gradients, _ = derivatives.evaluate(framed, g)
+        energies, gradients, *_ = derivatives.evaluate(framed, g)
         results.append((energies, derivatives.forces_and_virials(gradients, g)[0]))
     (energies, forces), (again, turned_forces) = results
     torch.testing.assert_close(again, energies, rtol=1e-12, atol=1e-12)
@@ -156,7 +156,7 @@ def test_dimers_lines_and_lone_atoms_have_frames():
         system = system_from_atoms([atoms])
         graph = Graph.build(system, make_search("brute_force")(system, 4.0))
         framed = draw_frames(pet(), graph, torch.Generator().manual_seed(8), reflections=True)
-        energies, gradients, _ = derivatives.evaluate(framed, graph)
+        energies, gradients, *_ = derivatives.evaluate(framed, graph)
         assert bool(torch.isfinite(energies).all() & torch.isfinite(gradients).all())
         if len(atoms) > 1:
             assert bool((framed.second == -1).all())

@@ -12,7 +12,7 @@ from ase_pet.ecse.ensemble import Domains, Expansion
 from ase_pet.errors import UnknownSpeciesError
 from ase_pet.potentials.pet import ModernPET, ModernPETHypers
 from ase_pet.testing.evaluators import graph_of
-from tests.tiny import SPECIES, tiny_modern_pet
+from tests.tiny import NEEDS_TORCH_PME, SPECIES, tiny_modern_pet
 
 OPTIONS = [
     {"cutoff_function": "Cosine"},
@@ -30,6 +30,7 @@ OPTIONS = [
     {"n_attention_layers": 2},
     {"conditioning": True},
     {"energy_scale": 2.0},
+    pytest.param({"long_range": True}, marks=NEEDS_TORCH_PME),
 ]
 
 
@@ -39,7 +40,7 @@ def identify(option: dict) -> str:
 
 @pytest.fixture(scope="module")
 def methanol() -> Graph:
-    return graph_of([molecule("CH3OH")], 2.6)
+    return graph_of([molecule("CH3OH")], 2.6, whole=True)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=identify)

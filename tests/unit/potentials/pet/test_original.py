@@ -140,10 +140,10 @@ def test_an_atom_without_neighbours_has_a_finite_energy(central: bool, average: 
     )
     alone = Atoms("H")
     near_and_far = Atoms("CHO", [[0, 0, 0], [1.1, 0, 0], [50.0, 0, 0]])
-    energies, gradients, _ = evaluate(pet, graph_of([alone, near_and_far], 2.6))
+    energies, gradients, *_ = evaluate(pet, graph_of([alone, near_and_far], 2.6))
     assert bool(torch.isfinite(energies).all())
     assert bool(torch.isfinite(gradients).all())
-    single, none, _ = evaluate(pet, graph_of([Atoms("O")], 2.6))
+    single, none, *_ = evaluate(pet, graph_of([Atoms("O")], 2.6))
     assert none.shape == (0, 3)
     assert float(single[0]) == pytest.approx(float(energies[3]), rel=1e-14)
 
