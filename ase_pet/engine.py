@@ -16,7 +16,7 @@ from ase_pet.ecse.settings import settings
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
-from ase_pet.potentials.base import Backbone, takes_charge, takes_spin, with_splines
+from ase_pet.potentials.base import check_state, takes_charge, takes_spin, with_splines
 from ase_pet.potentials.species import symbols
 from ase_pet.potentials.total import Total
 
@@ -116,7 +116,7 @@ class Engine:
         if not 0.0 <= skin < float("inf"):
             raise ValueError(f"skin: expected a finite length in Å, at least 0, got {skin}")
         settings(weights)  # checked where no copies need them, too
-        _check_state(potential.backbone, charge, spin)
+        check_state(potential.backbone, charge, spin)
         self.charge, self.spin = float(charge), float(spin)
         self.device = resolve_device(device)
         self.dtype = dtype
@@ -213,9 +213,9 @@ class Engine:
         if charge is None and spin is None:
             return system
         for q in [] if charge is None else charge.tolist():
-            _check_state(self.bare.backbone, q, 1.0)
+            check_state(self.bare.backbone, q, 1.0)
         for m in [] if spin is None else spin.tolist():
-            _check_state(self.bare.backbone, 0.0, m)
+            check_state(self.bare.backbone, 0.0, m)
         return replace(
             system,
             charge=charge if takes_charge(self.bare.backbone) else None,
@@ -274,24 +274,6 @@ class Engine:
                 "are far too close, or use dtype='float64'"
             )
         return out
-
-
-def _check_state(backbone: Backbone, charge: float, spin: float) -> None:
-    """Check the charge and multiplicity of a structure; the backbone knows the range of its own."""
-    if not math.isfinite(charge):
-        raise ValueError(f"charge: expected a finite number, got {charge}")
-    if not (math.isfinite(spin) and spin >= 1.0):
-        raise ValueError(f"spin: expected a multiplicity 2S + 1 of 1 or more, got {spin}")
-    if charge and not takes_charge(backbone):
-        raise ValueError(
-            f"charge: the model was trained without a total charge, got charge={charge:g}; "
-            "leave it at 0 or load a model that takes one"
-        )
-    if spin != 1.0 and not takes_spin(backbone):
-        raise ValueError(
-            f"spin: the model was trained without a spin multiplicity, got spin={spin:g}; "
-            "leave it at 1 or load a model that takes one"
-        )
 
 
 def _batches(counts: Sequence[int], choices: Sequence[str | None]) -> list[list[int]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +24,8 @@ from ase_pet.interfaces.ase_structures import (
     require_atoms,
     system_from_atoms,
 )
+from ase_pet.interfaces.calculator_options import STATE, make_engine, state_of
 from ase_pet.potentials.species import symbols
-
-#: What a model may want to know of a structure beside its atoms, in ``atoms.info``.
-_STATE = ("charge", "spin")
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 class PETCalculator(Calculator):
@@ -141,27 +136,20 @@ class PETCalculator(Calculator):
         unknown = sorted(options.keys() - known.keys())
         if unknown:
             raise ValueError(f"unknown option(s) {unknown}; expected some of {list(known)}")
-        self._engine = self._build({**self.parameters, **options})
+        self._engine = make_engine(self.model, {**self.parameters, **options})
         changed: dict[str, Any] = super().set(**options)
         return changed
 
-    def _build(self, options: dict[str, Any]) -> Engine:
-        device, dtype, budget = (options[k] for k in ("device", "dtype", "memory_budget"))
-        if not isinstance(options["skin"], Real):
-            raise ValueError(f"skin: expected a length in Å, at least 0, got {options['skin']!r}")
-        if not isinstance(options["splines"], bool):
-            raise ValueError(f"splines: expected True or False, got {options['splines']!r}")
-        dtype = self.model.dtype if dtype is None else str(dtype).removeprefix("torch.")
-        given = {"device": str(device), "dtype": dtype, "memory_budget": _bytes(budget)}
-        given["invariant_atoms"] = self.model.invariant_atoms
-        with torch.inference_mode(mode=False):  # in which a caller may be
-            return Engine(self.model.potential, **{**options, **given})
+    @property
+    def _state(self) -> dict[str, float]:
+        """Charge and spin of structures that have none of their own."""
+        return {name: float(self.parameters[name]) for name in STATE}
 
     @property
     def engine(self) -> Engine:
         """What evaluates; it is built again after unpickling."""
         if self._engine is None:
-            self._engine = self._build(self.parameters)
+            self._engine = make_engine(self.model, self.parameters)
         return self._engine
 
     @property
@@ -194,19 +182,11 @@ class PETCalculator(Calculator):
         """What changed since the last evaluation; charge and spin in ``atoms.info`` count."""
         changes: list[str] = super().check_state(atoms, tol=tol)
         if self.atoms is not None and any(
-            self._state(name, atoms) != self._state(name, self.atoms) for name in _STATE
+            state_of(atoms, name, default) != state_of(self.atoms, name, default)
+            for name, default in self._state.items()
         ):
             changes.append("info")
         return changes
-
-    def _state(self, name: str, atoms: Atoms) -> float:
-        """Charge or spin of a structure: its own, or that of the options."""
-        value = atoms.info.get(name)
-        if value is None:
-            return float(self.parameters[name])
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise ValueError(f"atoms.info[{name!r}]: expected a number, got {value!r}")
-        return float(value)
 
     def calculate(
         self,
@@ -298,9 +278,9 @@ class PETCalculator(Calculator):
             require_atoms(atoms)
             self.set_atoms(atoms)
         system = system_from_atoms(structures)
-        for name in _STATE:
+        for name, default in self._state.items():
             if any(name in atoms.info for atoms in structures):
-                values = [self._state(name, atoms) for atoms in structures]
+                values = [state_of(atoms, name, default) for atoms in structures]
                 system = replace(system, **{name: torch.tensor(values, dtype=torch.float64)})
         results = self.engine(system)
         ends = np.cumsum([len(atoms) for atoms in structures])
@@ -323,15 +303,3 @@ class PETCalculator(Calculator):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made again: networks on their device, neighbour lists."""
         return {**self.__dict__, "_engine": None}
-
-
-def _bytes(budget: int | str) -> int:
-    """Number of bytes of ``2_000_000_000`` or ``"2GB"``."""
-    text = str(budget).strip().upper()
-    match = re.fullmatch(r"([0-9]+\.?[0-9]*)\s*([KMGT]?B?)", text)
-    if isinstance(budget, bool) or not match or match[2] not in _UNITS or not float(match[1]):
-        raise ValueError(
-            f"memory_budget: expected a positive number of bytes or a text like '500MB' or '2GB', "
-            f"got {budget!r}"
-        )
-    return int(float(match[1]) * _UNITS[match[2]])
