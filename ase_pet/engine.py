@@ -16,7 +16,8 @@ from ase_pet.ecse.settings import settings
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
-from ase_pet.potentials.base import check_state, takes_charge, takes_spin, with_splines
+from ase_pet.potentials.base import Backbone, check_state, takes_charge, takes_spin, with_splines
+from ase_pet.potentials.direct import Direct, direct_results
 from ase_pet.potentials.species import symbols
 from ase_pet.potentials.total import Total
 
@@ -26,6 +27,8 @@ COINCIDENT = 1e-3
 GLOBAL_MOLECULE, GLOBAL_CELL = 64, 16
 #: Atoms of a batch that are evaluated together.
 _BATCH_ATOMS = 4096
+#: Derivatives of the energy, or what heads of the network say.
+FORCES = ("conservative", "direct")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -84,10 +87,12 @@ class Engine:
             were trained with one.
         spin: Likewise its spin multiplicity, 2S + 1.
         splines: Take functions of distances from splines; only for models that have some.
+        forces: ``"conservative"``, the derivatives of the energy, or ``"direct"``, those of heads;
+            only for models that have some.
 
     Raises:
-        ValueError: If an option has a value that is not named here, or a charge, spin or splines
-            are asked of a model without them.
+        ValueError: If an option has a value that is not named here, or a charge, spin, splines or
+            direct forces are asked of a model without them.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class Engine:
         charge: float = 0.0,
         spin: float = 1.0,
         splines: bool = False,
+        forces: str = "conservative",
     ) -> None:
         if symmetry is not None and symmetry not in SYMMETRIES:
             raise ValueError(
@@ -113,6 +119,8 @@ class Engine:
             )
         if ensemble not in (*ENSEMBLES, "auto"):
             raise ValueError(f"ensemble: expected one of {(*ENSEMBLES, 'auto')}, got {ensemble!r}")
+        if forces not in FORCES:
+            raise ValueError(f"forces: expected one of {FORCES}, got {forces!r}")
         if not 0.0 <= skin < float("inf"):
             raise ValueError(f"skin: expected a finite length in Å, at least 0, got {skin}")
         settings(weights)  # checked where no copies need them, too
@@ -131,20 +139,28 @@ class Engine:
             neighbors = "cell_list"  # others become slow where boxes are long and empty
         self.search = make_search(neighbors, device=str(self.device))
         self.skinned = VerletSkin(self.search, skin) if skin > 0 else self.search
-        self._totals: dict[str | None, Total] = {None: self.bare}
         self.copies = symmetry is not None and self.bare.backbone.symmetry is None
-        if symmetry == "O(3)" and self.bare.backbone.symmetry == "SO(3)":
-            mirrored = Mirrored(self.bare.backbone)
-            self._totals[None] = Total(mirrored, self.bare.composition, self.bare.zbl)
+        self.forces = forces
+        self._totals = self._make_totals(weights, memory_budget)
+
+    def _make_totals(self, weights: str | Settings, memory_budget: int) -> dict[str | None, Total]:
+        """What is evaluated, by ensemble."""
+        backbone = self.bare.backbone
+        if self.forces == "direct":
+            backbone = Direct(backbone, oriented=self.copies)
+        found: dict[str | None, Backbone] = {None: backbone}
+        if self.symmetry == "O(3)" and backbone.symmetry == "SO(3)":
+            found[None] = Mirrored(backbone)
         for name in ENSEMBLES if self.copies else ():
-            symmetrized = Symmetrized(
-                self.bare.backbone,
-                symmetry=str(symmetry),
+            found[name] = Symmetrized(
+                backbone,
+                symmetry=str(self.symmetry),
                 ensemble=name,
                 weights=weights,
                 memory_budget=memory_budget,
             )
-            self._totals[name] = Total(symmetrized, self.bare.composition, self.bare.zbl)
+        baselines = self.bare.composition, self.bare.zbl
+        return {name: Total(backbone, *baselines) for name, backbone in found.items()}
 
     def choose(self, n_atoms: int, periodic: bool) -> str | None:
         """Ensemble for one structure: its name, or ``None`` if no rotated copies are made.
@@ -254,7 +270,9 @@ class Engine:
         names = batch if system.n_systems > 1 else None
         graph = self.graph(_select(system, batch), names)
         try:
-            out = results(evaluate(self.total(choice), graph), graph)
+            total = self.total(choice)
+            direct = self.forces == "direct"
+            out = direct_results(total, graph) if direct else results(evaluate(total, graph), graph)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

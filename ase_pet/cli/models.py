@@ -17,10 +17,12 @@ from ase_pet.cli.options import (
     Json,
     ModelPath,
     Symmetry,
+    Target,
     Weights,
     check_out,
     make_console,
     parse_symmetry,
+    parse_target,
     read_structures,
     show,
     show_json,
@@ -122,9 +124,7 @@ def check_model(
 def convert_model(
     source: ModelPath,
     destination: Annotated[Path, typer.Argument(help="Checkpoint to write.")],
-    target: Annotated[
-        str | None, typer.Option(help="Which target of a model with several: number or name.")
-    ] = None,
+    target: Target = None,
     length_unit: Annotated[
         str | None,
         typer.Option(help="Of the training data of a TorchMD-NET checkpoint. [default: angstrom]"),
@@ -143,8 +143,9 @@ def convert_model(
     check_out(destination, name="DESTINATION")
     if destination.exists() and not force:
         raise ValueError(f"{destination}: exists; give another name or --force")
-    chosen = int(target) if target is not None and target.isdecimal() else target
-    model = load(source, target=chosen, length_unit=length_unit, energy_unit=energy_unit)
+    model = load(
+        source, target=parse_target(target), length_unit=length_unit, energy_unit=energy_unit
+    )
     metadata = {**model.metadata, **dict(_parse_note(text) for text in note or [])}
     model = replace(model, metadata=metadata)
     self_test = model.self_test or record_self_test(model, _molecule(model))

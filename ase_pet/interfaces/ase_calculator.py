@@ -19,12 +19,13 @@ from ase_pet.errors import UnknownSpeciesError
 from ase_pet.formats import Model, load
 from ase_pet.interfaces.ase_structures import (
     ase_results,
-    has_volume,
     is_structure,
     require_atoms,
+    require_finite,
+    require_volume,
     system_from_atoms,
 )
-from ase_pet.interfaces.calculator_options import STATE, make_engine, state_of
+from ase_pet.interfaces.calculator_options import STATE, make_engine, properties_of, state_of
 from ase_pet.potentials.species import symbols
 
 
@@ -73,13 +74,20 @@ class PETCalculator(Calculator):
         splines: Take a TensorNet's functions of distances from splines: up to 1.7 times as fast
             where it is wide. In float64 energies are some 1e-11 eV an atom and forces some
             1e-7 eV/Å beside those without, in float32 the difference is rounding.
+        forces: ``"conservative"``, the derivatives of the energy, or ``"direct"``: forces and
+            stress from heads that some PETs of metatrain have, equivariant likewise. Nothing is
+            differentiated, which is faster, and they are the derivatives of no energy: dynamics
+            does not conserve one, and relaxations may not converge tightly (``docs/pet.md``).
+        target: Which energy of a model that was trained on several: a name (metatrain) or a number
+            (original PET). It is chosen when the file is read, for good.
 
     Attributes:
         model: The checkpoint, bare, with its metadata.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read.
-        ValueError: If an option has a value that is not named here.
+        ValueError: If an option has a value that is not named here, or is given to a model that
+            has no use for it.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012
@@ -101,14 +109,18 @@ class PETCalculator(Calculator):
         charge: float = 0.0,
         spin: float = 1.0,
         splines: bool = False,
+        forces: str = "conservative",
+        target: int | str | None = None,
     ) -> None:
         if not isinstance(model, str | Path | Model):
             raise TypeError(f"model: expected a path or a Model, got {type(model).__name__}")
-        self.model = model if isinstance(model, Model) else load(model)
+        if isinstance(model, Model) and target is not None:
+            raise ValueError(
+                f"target: the model is loaded already; choose with load(path, target={target!r})"
+            )
+        self.model = model if isinstance(model, Model) else load(model, target=target)
         self._engine: Engine | None = None
         self._polarizability: np.ndarray | None = None
-        if "dipole" in self.model.tensors:
-            self.implemented_properties = [*self.implemented_properties, "dipole"]
         super().__init__(
             device=device,
             dtype=dtype,
@@ -121,6 +133,8 @@ class PETCalculator(Calculator):
             charge=charge,
             spin=spin,
             splines=splines,
+            forces=forces,
+            target=target,
         )
 
     def set(self, **options: Any) -> dict[str, Any]:
@@ -136,7 +150,12 @@ class PETCalculator(Calculator):
         unknown = sorted(options.keys() - known.keys())
         if unknown:
             raise ValueError(f"unknown option(s) {unknown}; expected some of {list(known)}")
-        self._engine = make_engine(self.model, {**self.parameters, **options})
+        chosen = self.parameters.get("target", options.get("target"))
+        if options.get("target", chosen) != chosen:
+            raise ValueError("target: chosen when the model is read; make a new calculator")
+        every = {**self.parameters, **options}
+        self._engine = make_engine(self.model, every)
+        self.implemented_properties = properties_of(self.model, every["forces"])
         changed: dict[str, Any] = super().set(**options)
         return changed
 
@@ -188,6 +207,21 @@ class PETCalculator(Calculator):
             changes.append("info")
         return changes
 
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """One result, evaluated if need be; ASE's methods ask for theirs here.
+
+        Raises:
+            PropertyNotImplementedError: If the model does not give it.
+        """
+        if name in ("stress", "stresses") and name not in self.implemented_properties:
+            raise PropertyNotImplementedError(
+                f"{name}: the model has no head for it; set(forces='conservative') has it as a "
+                "derivative of the energy"
+            )
+        return super().get_property(name, atoms, allow_calculation)
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -209,12 +243,8 @@ class PETCalculator(Calculator):
         require_atoms(structure)
         if "dipole" in properties:
             self._require_tensor("dipole", structure)
-        if {"stress", "stresses"} & set(properties) and not has_volume(structure):
-            raise PropertyNotImplementedError(
-                "stress needs a cell of three independent vectors, because it is the virial over "
-                f"the volume; this structure's cell is {structure.cell.tolist()}. Energies and "
-                "forces do not need one"
-            )
+        if {"stress", "stresses"} & set(properties):
+            require_volume(structure)
         self.results = {}  # those of an earlier structure must not pass for this one's
         super().calculate(structure, list(properties), list(system_changes))
         found = self.compute([structure])[0]
@@ -244,11 +274,8 @@ class PETCalculator(Calculator):
                 f"{name}: the model does not predict it; load one that was trained on it"
             )
         atoms = self.atoms if atoms is None else atoms
-        if atoms is not None and atoms.pbc.any():
-            raise PropertyNotImplementedError(
-                f"{name} is not defined for a periodic structure, where it depends on the choice "
-                "of the cell; set atoms.pbc = False if this is a molecule in a box"
-            )
+        if atoms is not None:
+            require_finite(atoms, name)
 
     def compute(self, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
         """Evaluate structures together, which is faster than one after the other if they are small.

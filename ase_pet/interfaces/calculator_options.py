@@ -32,8 +32,17 @@ def make_engine(model: Model, options: Mapping[str, Any]) -> Engine:
     dtype = model.dtype if dtype is None else str(dtype).removeprefix("torch.")
     given = {"device": str(device), "dtype": dtype, "memory_budget": parse_bytes(budget)}
     given["invariant_atoms"] = model.invariant_atoms
+    known = {name: value for name, value in options.items() if name != "target"}
     with torch.inference_mode(mode=False):  # in which a caller may be
-        return Engine(model.potential, **{**options, **given})
+        return Engine(model.potential, **{**known, **given})
+
+
+def properties_of(model: Model, forces: str) -> list[str]:
+    """Names, as ASE has them, of what a model gives with conservative or direct forces."""
+    names = ["energy", "free_energy", "energies", "forces"]
+    if forces == "direct":
+        return [*names, *(["stress"] if "stress" in model.direct else [])]
+    return [*names, "stress", "stresses", *(["dipole"] if "dipole" in model.tensors else [])]
 
 
 def state_of(atoms: Atoms, name: str, default: float) -> float:

@@ -142,38 +142,36 @@ class ModernPET(nn.Module):
             UnknownSpeciesError: If an element is not among ``species``.
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
-        species = self.species_table(graph.numbers)
-        graph, rows = self._layout(graph)
-        energies: Tensor = graph.vectors.new_zeros(graph.n_atoms, dtype=self.dtype)
-        features = self._features(graph, rows, species)
-        for read, (nodes, edges) in zip(self.energies, features, strict=True):
-            energies = energies + read(nodes, edges, rows)[:, 0]
-        return self.hypers.energy_scale * energies
+        return self._read(graph, {"energy": self.energies})["energy"]
 
-    def predict_direct(self, graph: Graph) -> dict[str, Tensor]:
-        """What heads say without being derivatives of the energy; it does not conserve energy.
+    def predict_direct(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies, and what heads say without being derivatives of them.
 
         Returns:
-            Those that the model has, in the network's dtype: "forces" [n_atoms, 3], eV/Å, whose sum
-            is not zero, and "stress" [n_atoms, 3, 3], eV, to be summed, made symmetric and divided
-            by the volume.
+            Energies [n_atoms], eV, and of the following those that the model has, all in the
+            network's dtype: "forces" [n_atoms, 3], eV/Å, whose sum is not zero, and "stress"
+            [n_atoms, 3, 3], eV, to be summed, made symmetric and divided by the volume.
 
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
+        found = self._read(graph, {"energy": self.energies, **self.direct})
+        return found.pop("energy"), found
+
+    def _read(self, graph: Graph, heads: dict[str, nn.Module]) -> dict[str, Tensor]:
+        """Scaled sums of readouts over the layers."""
         species = self.species_table(graph.numbers)
         graph, rows = self._layout(graph)
         found: dict[str, Tensor] = {}
         for k, (nodes, edges) in enumerate(self._features(graph, rows, species)):
-            for name, reads in self.direct.items():
+            for name, reads in heads.items():
                 value = reads[k](nodes, edges, rows)  # type: ignore[index]
                 found[name] = found[name] + value if name in found else value
-        shapes = {"forces": (-1, 3), "stress": (-1, 3, 3)}
-        return {
-            name: (value * self.scales[name](self.dtype)[species][:, None]).view(shapes[name])
-            for name, value in found.items()
-        }
+        shapes = {"energy": (-1,), "forces": (-1, 3), "stress": (-1, 3, 3)}
+        scales = {name: self.scales[name](self.dtype)[species][:, None] for name in self.direct}
+        scales["energy"] = self.hypers.energy_scale
+        return {name: (value * scales[name]).view(shapes[name]) for name, value in found.items()}
 
     def _layout(self, graph: Graph) -> tuple[Graph, Rows]:
         """The edges within the cutoffs, and their padded layout."""
