@@ -11,7 +11,7 @@ import torch
 
 from ase_pet.data import Graph, Results, System
 from ase_pet.derivatives import evaluate, results
-from ase_pet.ecse import Mirrored, Settings, Symmetrized
+from ase_pet.ecse import Cost, Mirrored, Settings, Symmetrized, cost
 from ase_pet.ecse.settings import settings
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
@@ -179,6 +179,18 @@ class Engine:
         """The potential that is evaluated for a choice of ensemble."""
         return self._totals[ensemble]
 
+    def costs(self, system: System) -> dict[str | None, Cost]:
+        """What each ensemble takes for a batch, ``None`` being the network as it is.
+
+        Coordinate systems are made, but no network is evaluated.
+        """
+        graph = self.graph(system)
+        found: dict[str | None, Cost] = {None: cost(self.bare.backbone, graph)}
+        for name, total in self._totals.items():
+            if name is not None:
+                found[name] = cost(total.backbone, graph)
+        return found
+
     def graph(self, system: System, names: Sequence[int] | None = None) -> Graph:
         """Neighbour list and edge vectors (Å, float64) of a batch.
 
@@ -268,7 +280,7 @@ class Engine:
 
     def _evaluate(self, system: System, batch: list[int], choice: str | None) -> Results:
         names = batch if system.n_systems > 1 else None
-        graph = self.graph(_select(system, batch), names)
+        graph = self.graph(system.select(batch), names)
         try:
             total = self.total(choice)
             direct = self.forces == "direct"
@@ -308,24 +320,6 @@ def _batches(counts: Sequence[int], choices: Sequence[str | None]) -> list[list[
             batches[-1].append(k)
             filled += n_atoms
     return batches
-
-
-def _select(system: System, chosen: list[int]) -> System:
-    """The structures ``chosen`` (increasing) of a batch."""
-    if len(chosen) == system.n_systems:
-        return system
-    new = torch.full((system.n_systems,), -1, dtype=torch.int64, device=system.cell.device)
-    new[chosen] = torch.arange(len(chosen), device=new.device)
-    atoms = new[system.system_index] >= 0
-    return System(
-        system.positions[atoms],
-        system.numbers[atoms],
-        system.cell[chosen],
-        system.pbc[chosen],
-        new[system.system_index[atoms]],
-        None if system.charge is None else system.charge[chosen],
-        None if system.spin is None else system.spin[chosen],
-    )
 
 
 def _merge(parts: list[Results], batches: list[list[int]], counts: Sequence[int]) -> Results:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ase_pet.cli.options import (
     Device,
+    Dtype,
     Ensemble,
     Json,
     ModelPath,
@@ -34,12 +35,22 @@ if TYPE_CHECKING:
     from ase_pet.formats import Model
 
 
-def show_info(model: ModelPath, json: Json = False) -> None:
-    """What is known of a checkpoint: elements, size, training data, accuracy, licence."""
+def show_info(
+    model: ModelPath,
+    structure: Annotated[
+        Path | None, typer.Option(help="Count what each ensemble takes for this structure.")
+    ] = None,
+    symmetry: Symmetry = "O3",
+    weights: Weights = "smooth",
+    dtype: Dtype = None,
+    target: Target = None,
+    json: Json = False,
+) -> None:
+    """What is known of a checkpoint: elements, size, training data, accuracy, licence, cost."""
     from ase_pet import load
     from ase_pet.potentials.species import symbols
 
-    found = load(model)
+    found = load(model, target=parse_target(target))
     n_parameters = sum(p.numel() for p in found.potential.parameters())
     rows = {
         "path": found.path,
@@ -51,10 +62,52 @@ def show_info(model: ModelPath, json: Json = False) -> None:
         "parameters": n_parameters,
         "dtype": found.dtype,
         "predicts": ", ".join(("energy, forces, stress", *found.tensors)),
+        "direct heads": ", ".join(found.direct) or "no",
         "self-test": "yes" if found.self_test else "no",
         **{name: value for name, value in found.metadata.items() if value is not None},
     }
-    show(rows, model, as_json=json)
+    if structure is None:
+        return show(rows, model, as_json=json)
+    atoms = read_structures(structure, "-1")[0]
+    counted = _count(found, atoms, symmetry=symmetry, weights=weights, dtype=dtype)
+    if json:
+        return show_json({**rows, "cost": counted})
+    show(rows, model, as_json=False)
+    return _show_costs(f"{structure}: {atoms.get_chemical_formula()}", counted)
+
+
+def _count(model: Model, atoms: Atoms, *, symmetry: str, **options: Any) -> list[dict[str, Any]]:
+    """What each ensemble takes, and which ``"auto"`` would."""
+    from ase_pet import PETCalculator
+    from ase_pet.interfaces.ase_structures import system_from_atoms
+
+    calculator = PETCalculator(model, symmetry=parse_symmetry(symmetry), **options)
+    calculator.set_atoms(atoms)
+    auto = calculator.engine.choose(len(atoms), bool(atoms.pbc.any()))
+    costs = calculator.engine.costs(system_from_atoms([atoms]))
+    return [
+        {
+            "ensemble": name or "bare",
+            **asdict(one),
+            "ratio": one.n_atoms / len(atoms),
+            "auto": name == auto,
+        }
+        for name, one in costs.items()
+    ]
+
+
+def _show_costs(title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=f"{title}; one evaluation")
+    table.add_column("ensemble", no_wrap=True)
+    for column in ("frames", "copies", "atoms", "x bare", "memory"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    for row in rows:
+        numbers = (f"{row[name]:,}" for name in ("n_frames", "n_copies", "n_atoms"))
+        memory = f"{row['memory'] / 1e6:,.0f} MB"
+        chosen = "auto" if row["auto"] else ""
+        table.add_row(row["ensemble"], *numbers, f"{row['ratio']:,.1f}", memory, chosen)
+    make_console().print(table)
 
 
 def check_model(
