@@ -32,6 +32,7 @@ from ase_pet.cli.options import (
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from ase_pet import PETCalculator
     from ase_pet.formats import Model
 
 
@@ -127,23 +128,14 @@ def check_model(
 
     All in double precision; exit code 1 if a deviation is beyond its tolerance.
     """
-    from ase_pet import PETCalculator, load
+    from ase_pet import load
     from ase_pet.testing.tolerances import FLOAT64
     from ase_pet.workflows import checks
     from ase_pet.workflows.progress import Progress
 
     found = load(model)
     atoms = _structure(found, structure)
-    options: dict[str, Any] = {
-        "ensemble": ensemble,
-        "weights": weights,
-        "device": device,
-        "dtype": "float64",
-    }
-    calculators = {
-        "bare": PETCalculator(found, symmetry=None, **options),
-        "symmetrized": PETCalculator(found, symmetry=parse_symmetry(symmetry), **options),
-    }
+    calculators = _ways(found, symmetry, ensemble=ensemble, weights=weights, device=device)
     reflections = parse_symmetry(symmetry) != "SO(3)"
     rows: list[dict[str, Any]] = []
 
@@ -155,7 +147,7 @@ def check_model(
 
     for part, errors in checks.replay_self_test(found, device).items():
         note(f"self-test, {part}", errors, "rotation")
-    with Progress(None if json else make_console(), "checks", 2 * len(calculators)) as progress:
+    with Progress(None if json else make_console(), "checks", len(calculators) + 2) as progress:
         for name, calculator in calculators.items():
             errors = checks.rotation_errors(
                 calculator, atoms, n_rotations=n_rotations, reflections=reflections, seed=seed
@@ -163,8 +155,8 @@ def check_model(
             exact = calculator.parameters["symmetry"] is not None
             note(f"rotations, {name}", errors, "rotation" if exact else None)
             progress.advance(f"rotations, {name}")
-        for name, calculator in calculators.items():
-            errors = checks.derivative_errors(calculator, atoms, seed=seed)
+        for name in ("bare", "symmetrized"):  # direct forces are no derivatives
+            errors = checks.derivative_errors(calculators[name], atoms, seed=seed)
             note(f"derivatives, {name}", errors, "forces")
             progress.advance(f"derivatives, {name}")
     title = f"{model}: {atoms.get_chemical_formula()}, largest relative deviations"
@@ -172,6 +164,20 @@ def check_model(
     failed = [row["check"] for row in rows if row["passed"] is False]
     if failed:
         raise RuntimeError(f"{model}: beyond tolerance: {'; '.join(failed)}")
+
+
+def _ways(model: Model, symmetry: str, **options: Any) -> dict[str, PETCalculator]:
+    """The ways to evaluate a model, by name, in double precision."""
+    from ase_pet import PETCalculator
+
+    exact = {"symmetry": parse_symmetry(symmetry), "dtype": "float64", **options}
+    found = {
+        "bare": PETCalculator(model, **{**exact, "symmetry": None}),
+        "symmetrized": PETCalculator(model, **exact),
+    }
+    if "forces" in model.direct:
+        found["direct"] = PETCalculator(model, forces="direct", **exact)
+    return found
 
 
 def convert_model(
