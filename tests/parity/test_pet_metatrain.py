@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.calculators.fd import calculate_numerical_stress
 from ase.io import read
 
 from ase_pet import PETCalculator, load
@@ -191,13 +192,19 @@ def test_one_native_file_gives_the_same_bits(
 
 
 @pytest.mark.parametrize(
-    ("name", "ensemble"),
-    [("fresh_adaptive_nc", "global"), ("fresh_cond_zbl", "global"), ("legacy_v1_layout", "local")],
+    ("name", "ensemble", "kind"),
+    [
+        ("fresh_adaptive_nc", "global", "conservative"),
+        ("fresh_adaptive_nc", "local", "direct"),
+        ("fresh_cond_zbl", "global", "conservative"),
+        ("legacy_v1_layout", "local", "conservative"),
+    ],
 )
-def test_rotations_and_reflections(name: str, ensemble: str, atoms: dict[str, Atoms]) -> None:
-    calculator = PETCalculator(
-        REFERENCE / f"{name}.ckpt", dtype="float64", device="cpu", ensemble=ensemble
-    )
+def test_rotations_and_reflections(
+    name: str, ensemble: str, kind: str, atoms: dict[str, Atoms]
+) -> None:
+    options = {"dtype": "float64", "device": "cpu", "ensemble": ensemble, "forces": kind}
+    calculator = PETCalculator(REFERENCE / f"{name}.ckpt", **options)
     rng = np.random.default_rng(3)
     structure = atoms["water"].copy()
     structure.calc = calculator
@@ -209,6 +216,18 @@ def test_rotations_and_reflections(name: str, ensemble: str, atoms: dict[str, At
         turned.calc = calculator
         assert turned.get_potential_energy() == pytest.approx(energy, rel=1e-10)
         np.testing.assert_allclose(turned.get_forces(), forces @ R.T, rtol=0, atol=1e-9)
+
+
+def test_the_stress_of_a_slab(atoms: dict[str, Atoms], numbers: dict[str, Any]) -> None:
+    """The original's, which is that of finite differences over the volume of the cell."""
+    structure = atoms["si_slab_TTF"].copy()
+    structure.calc = PETCalculator(
+        REFERENCE / "fresh_default.ckpt", dtype="float64", device="cpu", symmetry=None
+    )
+    expected = numbers["fresh_default|float64"]["si_slab_TTF"]["stress_voigt"]
+    np.testing.assert_allclose(structure.get_stress(), expected, rtol=0, atol=1e-13)
+    numerical = calculate_numerical_stress(structure, eps=1e-5)
+    np.testing.assert_allclose(expected, numerical, rtol=0, atol=1e-7)
 
 
 def test_long_range_is_refused() -> None:
