@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.build import molecule
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.velocitydistribution import thermalize_momenta
 from bench_metatrain_symmetry import FOLDER
 from common import show, write
 
@@ -41,7 +41,7 @@ def run(path: Path, options: dict[str, Any], n_steps: int) -> dict[str, Any]:
     atoms: Atoms = molecule("H2O")
     atoms.calc = PETCalculator(path, device="cpu", **options)
     rng = np.random.default_rng(0)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=100, rng=rng)
+    thermalize_momenta(atoms, 100, rng=rng)
     bath = {"temperature_K": 100, "friction": 0.02 / units.fs, "fixcm": False}
     dynamics = Langevin(atoms, 0.5 * units.fs, rng=rng, **bath)
     start, found = time.perf_counter(), []
