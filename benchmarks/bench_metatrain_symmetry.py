@@ -7,12 +7,14 @@ residual is the largest difference between energies of two orientations, an atom
 The grid is that of metatomic-ase's ``SymmetrizedCalculator`` with ``l_max=3``: Lebedev's rule of
 order 3 (6 directions) times 7 turns about each, times inversion, 84 in all. Times are those of the
 processor, of energy, forces and stress. Long evaluations are made for fewer orientations, as the
-column says: as many as fit ``--budget`` (a third of it for the grid), but 1 at least.
+column says: as many as fit ``--budget`` (a third of it for the grid), but 1 at least; those with
+more than ``--largest`` atoms are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +25,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 from ase.stress import voigt_6_to_full_3x3_stress
-from common import rotate, rotation, show, write
+from common import RESULTS, rotate, rotation, show, write
 from remote import REFERENCE
 from scipy.integrate import lebedev_rule
 from scipy.spatial.transform import Rotation
@@ -158,42 +160,51 @@ def span(values: Sequence[float], form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def table(data: dict[str, Any]) -> None:
+    """Print the largest deviations of each model and method."""
+    rows = []
+    for name, found in data.items():
+        for method, cases in found.items():
+            each = list(cases.values())
+            worst = (max(one.get(q, 0.0) for one in each) for q in ("energy", "forces", "stress"))
+            residuals = [one["residual"] for one in each if one["atoms"] > one["copies"]]
+            row = [f"{name}, {method}", len(each)]
+            row += [span([one[q] for one in each], ",d") for q in ("rotations", "copies")]
+            row += [span([one["seconds"] for one in each], ".2g"), *(f"{x:.0e}" for x in worst)]
+            rows.append([*row, span(residuals, ".0e")])
+    columns = ["", "structures", "turned", "copies", "s", "energy", "forces", "stress"]
+    show("Largest relative deviations", [*columns, "residual, eV/atom"], rows)
+
+
+def earlier(name: str) -> dict[str, Any]:
+    """Results that are in the file already, which are kept."""
+    path = RESULTS / f"{name}.json"
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    found.pop("machine", None)
+    return found
+
+
 def main() -> None:
-    """Measure every model; results are written after each."""
+    """Measure every model; results are written after each case, and an earlier run is continued."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--rotations", type=int, default=20)
     parser.add_argument("--budget", type=float, default=60.0, help="seconds for one case")
+    parser.add_argument("--largest", type=int, default=10**6, help="atoms of all copies together")
     parser.add_argument("--name", default="metatrain_symmetry", help="of the file of results")
     given = parser.parse_args()
-    data: dict[str, Any] = {}
-    rows = []
+    data = earlier(given.name)
     for name in given.models:
-        data[name] = {}
         for method, (evaluate, calc) in methods(FOLDER / f"{name}.ckpt").items():
-            found = data[name][method] = {}
+            found = data.setdefault(name, {}).setdefault(method, {})
             for label, atoms in structures(calc).items():
                 copies, n_atoms = evaluations(method, calc, atoms)
-                share = 1 / 3 if method == "grid of 84" else 1
-                measured = measure(evaluate, atoms, given.rotations, share * given.budget)
-                found[label] = {"copies": copies, "atoms": n_atoms, **measured}
-                write(given.name, data)
-            each = list(found.values())
-            rows.append(
-                [
-                    f"{name}, {method}",
-                    len(each),
-                    span([one["rotations"] for one in each], "d"),
-                    span([one["copies"] for one in each], ",d"),
-                    span([one["seconds"] for one in each], ".2g"),
-                    *(max(one.get(q, 0.0) for one in each) for q in ("energy", "forces", "stress")),
-                    span([one["residual"] for one in each if one["atoms"] > one["copies"]], ".0e"),
-                ]
-            )
-            columns = ["", "structures", "orientations", "evaluations", "seconds"]
-            columns += ["energy", "forces", "stress", "residual, eV/atom"]
-            show("Largest relative deviations", columns, rows[-1:])
-    show("Largest relative deviations", columns, rows)
+                if label not in found and n_atoms <= given.largest:
+                    share = 1 / 3 if method == "grid of 84" else 1
+                    measured = measure(evaluate, atoms, given.rotations, share * given.budget)
+                    found[label] = {"copies": copies, "atoms": n_atoms, **measured}
+                    write(given.name, data)
+    table({name: data[name] for name in given.models})
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ from ase_pet.potentials.species import symbols
 class PETCalculator(Calculator):
     """A trained potential, made exactly equivariant, for every tool that speaks ASE.
 
-    Energies, forces and stress come from one evaluation and are exact derivatives of one energy.
+    Energies, forces and stress come from one evaluation and are exact derivatives of one energy
+    (unless ``forces="direct"``).
     Models that were trained on them give ``atoms.get_dipole_moment()`` and
     :meth:`get_polarizability` of molecules, which turn with the molecule exactly.
 
@@ -286,9 +287,9 @@ class PETCalculator(Calculator):
         Returns:
             For each: energy and free_energy (eV), energies [n] (eV), forces [n, 3] (eV/Å) and,
             where the cell has a volume, stress [6] and stresses [n, 6] (eV/Å³, ASE's sign and
-            Voigt order; the stresses of the atoms add up to the stress). From models that predict
-            them, for structures that are not periodic: dipole [3] (e·Å) and polarizability [3, 3]
-            (e²Å²/eV). The results of single evaluations are left as they are.
+            Voigt order; the stresses of the atoms add up to the stress, and there are none with
+            direct forces). From models that predict them, for structures that are not periodic:
+            dipole [3] (e·Å) and polarizability [3, 3] (e²Å²/eV). The results of single evaluations are left as they are.
 
         Raises:
             TypeError: If something is no ``Atoms``.
