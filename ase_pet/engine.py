@@ -17,7 +17,7 @@ from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
 from ase_pet.potentials.base import Backbone, check_state, takes_charge, takes_spin, with_splines
-from ase_pet.potentials.direct import Direct, direct_results
+from ase_pet.potentials.direct import Direct, direct_heads, direct_results
 from ase_pet.potentials.species import symbols
 from ase_pet.potentials.total import Total
 
@@ -141,6 +141,7 @@ class Engine:
         self.skinned = VerletSkin(self.search, skin) if skin > 0 else self.search
         self.copies = symmetry is not None and self.bare.backbone.symmetry is None
         self.forces = forces
+        self.has_stress = forces == "conservative" or "stress" in direct_heads(self.bare.backbone)
         self._totals = self._make_totals(weights, memory_budget)
 
     def _make_totals(self, weights: str | Settings, memory_budget: int) -> dict[str | None, Total]:
@@ -294,7 +295,8 @@ class Engine:
             ) from error
         finite = torch.isfinite(out.energy)
         finite[graph.system_index[~torch.isfinite(out.forces).all(1)]] = False
-        for value in out.tensors.values():
+        virial = [out.virial] if self.has_stress else []
+        for value in (*out.tensors.values(), *virial):
             finite &= torch.isfinite(value).flatten(1).all(1)
         if not bool(finite.all()):
             k = batch[int(torch.nonzero(~finite)[0])]

@@ -289,7 +289,8 @@ class PETCalculator(Calculator):
             where the cell has a volume, stress [6] and stresses [n, 6] (eV/Å³, ASE's sign and
             Voigt order; the stresses of the atoms add up to the stress, and there are none with
             direct forces). From models that predict them, for structures that are not periodic:
-            dipole [3] (e·Å) and polarizability [3, 3] (e²Å²/eV). The results of single evaluations are left as they are.
+            dipole [3] (e·Å) and polarizability [3, 3] (e²Å²/eV). The results of single
+            evaluations are left as they are.
 
         Raises:
             TypeError: If something is no ``Atoms``.
