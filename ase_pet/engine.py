@@ -11,12 +11,13 @@ import torch
 
 from ase_pet.data import Graph, Results, System
 from ase_pet.derivatives import evaluate, results
-from ase_pet.ecse import Mirrored, Settings, Symmetrized
+from ase_pet.ecse import Cost, Mirrored, Settings, Symmetrized, cost
 from ase_pet.ecse.settings import settings
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
-from ase_pet.potentials.base import Backbone, takes_charge, takes_spin, with_splines
+from ase_pet.potentials.base import Backbone, check_state, takes_charge, takes_spin, with_splines
+from ase_pet.potentials.direct import Direct, direct_heads, direct_results
 from ase_pet.potentials.species import symbols
 from ase_pet.potentials.total import Total
 
@@ -26,6 +27,8 @@ COINCIDENT = 1e-3
 GLOBAL_MOLECULE, GLOBAL_CELL = 64, 16
 #: Atoms of a batch that are evaluated together.
 _BATCH_ATOMS = 4096
+#: Derivatives of the energy, or what heads of the network say.
+FORCES = ("conservative", "direct")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -84,10 +87,12 @@ class Engine:
             were trained with one.
         spin: Likewise its spin multiplicity, 2S + 1.
         splines: Take functions of distances from splines; only for models that have some.
+        forces: ``"conservative"``, the derivatives of the energy, or ``"direct"``, those of heads;
+            only for models that have some.
 
     Raises:
-        ValueError: If an option has a value that is not named here, or a charge, spin or splines
-            are asked of a model without them.
+        ValueError: If an option has a value that is not named here, or a charge, spin, splines or
+            direct forces are asked of a model without them.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class Engine:
         charge: float = 0.0,
         spin: float = 1.0,
         splines: bool = False,
+        forces: str = "conservative",
     ) -> None:
         if symmetry is not None and symmetry not in SYMMETRIES:
             raise ValueError(
@@ -113,10 +119,12 @@ class Engine:
             )
         if ensemble not in (*ENSEMBLES, "auto"):
             raise ValueError(f"ensemble: expected one of {(*ENSEMBLES, 'auto')}, got {ensemble!r}")
+        if forces not in FORCES:
+            raise ValueError(f"forces: expected one of {FORCES}, got {forces!r}")
         if not 0.0 <= skin < float("inf"):
             raise ValueError(f"skin: expected a finite length in Å, at least 0, got {skin}")
         settings(weights)  # checked where no copies need them, too
-        _check_state(potential.backbone, charge, spin)
+        check_state(potential.backbone, charge, spin)
         self.charge, self.spin = float(charge), float(spin)
         self.device = resolve_device(device)
         self.dtype = dtype
@@ -131,21 +139,30 @@ class Engine:
             neighbors = "cell_list"  # others become slow where boxes are long and empty
         self.search = make_search(neighbors, device=str(self.device))
         self.skinned = VerletSkin(self.search, skin) if skin > 0 else self.search
-        self._totals: dict[str | None, Total] = {None: self.bare}
         self.copies = symmetry is not None and self.bare.backbone.symmetry is None
-        if symmetry == "O(3)" and self.bare.backbone.symmetry == "SO(3)":
-            mirrored = Mirrored(self.bare.backbone)
-            self._totals[None] = Total(mirrored, self.bare.composition, self.bare.zbl)
+        self.forces = forces
+        self.has_stress = forces == "conservative" or "stress" in direct_heads(self.bare.backbone)
+        self._totals = self._make_totals(weights, memory_budget)
+
+    def _make_totals(self, weights: str | Settings, memory_budget: int) -> dict[str | None, Total]:
+        """What is evaluated, by ensemble."""
+        backbone = self.bare.backbone
+        if self.forces == "direct":
+            backbone = Direct(backbone, oriented=self.copies)
+        found: dict[str | None, Backbone] = {None: backbone}
+        if self.symmetry == "O(3)" and backbone.symmetry == "SO(3)":
+            found[None] = Mirrored(backbone)
         names = ENSEMBLES if self.ensemble == "auto" else (self.ensemble,)
         for name in names if self.copies else ():
-            symmetrized = Symmetrized(
-                self.bare.backbone,
-                symmetry=str(symmetry),
+            found[name] = Symmetrized(
+                backbone,
+                symmetry=str(self.symmetry),
                 ensemble=name,
                 weights=weights,
                 memory_budget=memory_budget,
             )
-            self._totals[name] = Total(symmetrized, self.bare.composition, self.bare.zbl)
+        baselines = self.bare.composition, self.bare.zbl
+        return {name: Total(backbone, *baselines) for name, backbone in found.items()}
 
     def choose(self, n_atoms: int, periodic: bool) -> str | None:
         """Ensemble for one structure: its name, or ``None`` if no rotated copies are made.
@@ -163,6 +180,18 @@ class Engine:
     def total(self, ensemble: str | None) -> Total:
         """The potential that is evaluated for a choice of ensemble."""
         return self._totals[ensemble]
+
+    def costs(self, system: System) -> dict[str | None, Cost]:
+        """What each ensemble takes for a batch, ``None`` being the network as it is.
+
+        Coordinate systems are made, but no network is evaluated.
+        """
+        graph = self.graph(system)
+        found: dict[str | None, Cost] = {None: cost(self.bare.backbone, graph)}
+        for name, total in self._totals.items():
+            if name is not None:
+                found[name] = cost(total.backbone, graph)
+        return found
 
     def graph(self, system: System, names: Sequence[int] | None = None) -> Graph:
         """Neighbour list and edge vectors (Å, float64) of a batch.
@@ -214,9 +243,9 @@ class Engine:
         if charge is None and spin is None:
             return system
         for q in [] if charge is None else charge.tolist():
-            _check_state(self.bare.backbone, q, 1.0)
+            check_state(self.bare.backbone, q, 1.0)
         for m in [] if spin is None else spin.tolist():
-            _check_state(self.bare.backbone, 0.0, m)
+            check_state(self.bare.backbone, 0.0, m)
         return replace(
             system,
             charge=charge if takes_charge(self.bare.backbone) else None,
@@ -253,9 +282,11 @@ class Engine:
 
     def _evaluate(self, system: System, batch: list[int], choice: str | None) -> Results:
         names = batch if system.n_systems > 1 else None
-        graph = self.graph(_select(system, batch), names)
+        graph = self.graph(system.select(batch), names)
         try:
-            out = results(evaluate(self.total(choice), graph), graph)
+            total = self.total(choice)
+            direct = self.forces == "direct"
+            out = direct_results(total, graph) if direct else results(evaluate(total, graph), graph)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -265,7 +296,8 @@ class Engine:
             ) from error
         finite = torch.isfinite(out.energy)
         finite[graph.system_index[~torch.isfinite(out.forces).all(1)]] = False
-        for value in out.tensors.values():
+        virial = [out.virial] if self.has_stress else []
+        for value in (*out.tensors.values(), *virial):
             finite &= torch.isfinite(value).flatten(1).all(1)
         if not bool(finite.all()):
             k = batch[int(torch.nonzero(~finite)[0])]
@@ -275,24 +307,6 @@ class Engine:
                 "are far too close, or use dtype='float64'"
             )
         return out
-
-
-def _check_state(backbone: Backbone, charge: float, spin: float) -> None:
-    """Check the charge and multiplicity of a structure; the backbone knows the range of its own."""
-    if not math.isfinite(charge):
-        raise ValueError(f"charge: expected a finite number, got {charge}")
-    if not (math.isfinite(spin) and spin >= 1.0):
-        raise ValueError(f"spin: expected a multiplicity 2S + 1 of 1 or more, got {spin}")
-    if charge and not takes_charge(backbone):
-        raise ValueError(
-            f"charge: the model was trained without a total charge, got charge={charge:g}; "
-            "leave it at 0 or load a model that takes one"
-        )
-    if spin != 1.0 and not takes_spin(backbone):
-        raise ValueError(
-            f"spin: the model was trained without a spin multiplicity, got spin={spin:g}; "
-            "leave it at 1 or load a model that takes one"
-        )
 
 
 def _batches(counts: Sequence[int], choices: Sequence[str | None]) -> list[list[int]]:
@@ -309,24 +323,6 @@ def _batches(counts: Sequence[int], choices: Sequence[str | None]) -> list[list[
             batches[-1].append(k)
             filled += n_atoms
     return batches
-
-
-def _select(system: System, chosen: list[int]) -> System:
-    """The structures ``chosen`` (increasing) of a batch."""
-    if len(chosen) == system.n_systems:
-        return system
-    new = torch.full((system.n_systems,), -1, dtype=torch.int64, device=system.cell.device)
-    new[chosen] = torch.arange(len(chosen), device=new.device)
-    atoms = new[system.system_index] >= 0
-    return System(
-        system.positions[atoms],
-        system.numbers[atoms],
-        system.cell[chosen],
-        system.pbc[chosen],
-        new[system.system_index[atoms]],
-        None if system.charge is None else system.charge[chosen],
-        None if system.spin is None else system.spin[chosen],
-    )
 
 
 def _merge(parts: list[Results], batches: list[list[int]], counts: Sequence[int]) -> Results:

@@ -13,14 +13,17 @@ from rich.table import Table
 
 from ase_pet.cli.options import (
     Device,
+    Dtype,
     Ensemble,
     Json,
     ModelPath,
     Symmetry,
+    Target,
     Weights,
     check_out,
     make_console,
     parse_symmetry,
+    parse_target,
     read_structures,
     show,
     show_json,
@@ -29,16 +32,27 @@ from ase_pet.cli.options import (
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from ase_pet import PETCalculator
     from ase_pet.formats import Model
 
 
-def show_info(model: ModelPath, json: Json = False) -> None:
-    """What is known of a checkpoint: elements, size, training data, accuracy, licence."""
+def show_info(
+    model: ModelPath,
+    structure: Annotated[
+        Path | None, typer.Option(help="Count what each ensemble takes for this structure.")
+    ] = None,
+    symmetry: Symmetry = "O3",
+    weights: Weights = "smooth",
+    dtype: Dtype = None,
+    target: Target = None,
+    json: Json = False,
+) -> None:
+    """What is known of a checkpoint: elements, size, training data, accuracy, licence, cost."""
     from ase_pet import load
     from ase_pet.potentials.base import takes_positions
     from ase_pet.potentials.species import symbols
 
-    found = load(model)
+    found = load(model, target=parse_target(target))
     n_parameters = sum(p.numel() for p in found.potential.parameters())
     rows = {
         "path": found.path,
@@ -51,10 +65,52 @@ def show_info(model: ModelPath, json: Json = False) -> None:
         "parameters": n_parameters,
         "dtype": found.dtype,
         "predicts": ", ".join(("energy, forces, stress", *found.tensors)),
+        "direct heads": ", ".join(found.direct) or "no",
         "self-test": "yes" if found.self_test else "no",
         **{name: value for name, value in found.metadata.items() if value is not None},
     }
-    show(rows, model, as_json=json)
+    if structure is None:
+        return show(rows, model, as_json=json)
+    atoms = read_structures(structure, "-1")[0]
+    counted = _count(found, atoms, symmetry=symmetry, weights=weights, dtype=dtype)
+    if json:
+        return show_json({**rows, "cost": counted})
+    show(rows, model, as_json=False)
+    return _show_costs(f"{structure}: {atoms.get_chemical_formula()}", counted)
+
+
+def _count(model: Model, atoms: Atoms, *, symmetry: str, **options: Any) -> list[dict[str, Any]]:
+    """What each ensemble takes, and which ``"auto"`` would."""
+    from ase_pet import PETCalculator
+    from ase_pet.interfaces.ase_structures import system_from_atoms
+
+    calculator = PETCalculator(model, symmetry=parse_symmetry(symmetry), **options)
+    calculator.set_atoms(atoms)
+    auto = calculator.engine.choose(len(atoms), bool(atoms.pbc.any()))
+    costs = calculator.engine.costs(system_from_atoms([atoms]))
+    return [
+        {
+            "ensemble": name or "bare",
+            **asdict(one),
+            "ratio": one.n_atoms / len(atoms),
+            "auto": name == auto,
+        }
+        for name, one in costs.items()
+    ]
+
+
+def _show_costs(title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=f"{title}; one evaluation")
+    table.add_column("ensemble", no_wrap=True)
+    for column in ("frames", "copies", "atoms", "x bare", "memory"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    for row in rows:
+        numbers = (f"{row[name]:,}" for name in ("n_frames", "n_copies", "n_atoms"))
+        memory = f"{row['memory'] / 1e6:,.0f} MB"
+        chosen = "auto" if row["auto"] else ""
+        table.add_row(row["ensemble"], *numbers, f"{row['ratio']:,.1f}", memory, chosen)
+    make_console().print(table)
 
 
 def check_model(
@@ -74,23 +130,14 @@ def check_model(
 
     All in double precision; exit code 1 if a deviation is beyond its tolerance.
     """
-    from ase_pet import PETCalculator, load
+    from ase_pet import load
     from ase_pet.testing.tolerances import FLOAT64
     from ase_pet.workflows import checks
     from ase_pet.workflows.progress import Progress
 
     found = load(model)
     atoms = _structure(found, structure)
-    options: dict[str, Any] = {
-        "ensemble": ensemble,
-        "weights": weights,
-        "device": device,
-        "dtype": "float64",
-    }
-    calculators = {
-        "bare": PETCalculator(found, symmetry=None, **options),
-        "symmetrized": PETCalculator(found, symmetry=parse_symmetry(symmetry), **options),
-    }
+    calculators = _ways(found, symmetry, ensemble=ensemble, weights=weights, device=device)
     reflections = parse_symmetry(symmetry) != "SO(3)"
     rows: list[dict[str, Any]] = []
 
@@ -102,7 +149,7 @@ def check_model(
 
     for part, errors in checks.replay_self_test(found, device).items():
         note(f"self-test, {part}", errors, "rotation")
-    with Progress(None if json else make_console(), "checks", 2 * len(calculators)) as progress:
+    with Progress(None if json else make_console(), "checks", len(calculators) + 2) as progress:
         for name, calculator in calculators.items():
             errors = checks.rotation_errors(
                 calculator, atoms, n_rotations=n_rotations, reflections=reflections, seed=seed
@@ -110,8 +157,8 @@ def check_model(
             exact = calculator.parameters["symmetry"] is not None
             note(f"rotations, {name}", errors, "rotation" if exact else None)
             progress.advance(f"rotations, {name}")
-        for name, calculator in calculators.items():
-            errors = checks.derivative_errors(calculator, atoms, seed=seed)
+        for name in ("bare", "symmetrized"):  # direct forces are no derivatives
+            errors = checks.derivative_errors(calculators[name], atoms, seed=seed)
             note(f"derivatives, {name}", errors, "forces")
             progress.advance(f"derivatives, {name}")
     title = f"{model}: {atoms.get_chemical_formula()}, largest relative deviations"
@@ -121,12 +168,24 @@ def check_model(
         raise RuntimeError(f"{model}: beyond tolerance: {'; '.join(failed)}")
 
 
+def _ways(model: Model, symmetry: str, **options: Any) -> dict[str, PETCalculator]:
+    """The ways to evaluate a model, by name, in double precision."""
+    from ase_pet import PETCalculator
+
+    exact = {"symmetry": parse_symmetry(symmetry), "dtype": "float64", **options}
+    found = {
+        "bare": PETCalculator(model, **{**exact, "symmetry": None}),
+        "symmetrized": PETCalculator(model, **exact),
+    }
+    if "forces" in model.direct:
+        found["direct"] = PETCalculator(model, forces="direct", **exact)
+    return found
+
+
 def convert_model(
     source: ModelPath,
     destination: Annotated[Path, typer.Argument(help="Checkpoint to write.")],
-    target: Annotated[
-        str | None, typer.Option(help="Which target of a model with several: number or name.")
-    ] = None,
+    target: Target = None,
     length_unit: Annotated[
         str | None,
         typer.Option(help="Of the training data of a TorchMD-NET checkpoint. [default: angstrom]"),
@@ -145,8 +204,9 @@ def convert_model(
     check_out(destination, name="DESTINATION")
     if destination.exists() and not force:
         raise ValueError(f"{destination}: exists; give another name or --force")
-    chosen = int(target) if target is not None and target.isdecimal() else target
-    model = load(source, target=chosen, length_unit=length_unit, energy_unit=energy_unit)
+    model = load(
+        source, target=parse_target(target), length_unit=length_unit, energy_unit=energy_unit
+    )
     metadata = {**model.metadata, **dict(_parse_note(text) for text in note or [])}
     model = replace(model, metadata=metadata)
     self_test = model.self_test or record_self_test(model, _molecule(model))

@@ -33,6 +33,9 @@ Symmetry = Annotated[str, typer.Option(help="O3, SO3, or none for the bare model
 Ensemble = Annotated[str, typer.Option(help="auto, local or global.")]
 Weights = Annotated[str, typer.Option(help="smooth or paper.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64 (default: the checkpoint's).")]
+Target = Annotated[
+    str | None, typer.Option(help="Which target of a model with several: number or name.")
+]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")]
 
 
@@ -52,6 +55,10 @@ def _calculator(
     charge: Annotated[float, typer.Option(help="Total charge, for models that take one.")] = 0.0,
     spin: Annotated[float, typer.Option(help="Spin multiplicity, likewise.")] = 1.0,
     splines: Annotated[bool, typer.Option(help="Faster wide TensorNets, within rounding.")] = False,
+    forces: Annotated[
+        str, typer.Option(help="conservative, or direct: faster, does not conserve energy.")
+    ] = "conservative",
+    target: Target = None,
 ) -> PETCalculator:
     from ase_pet import PETCalculator
 
@@ -68,6 +75,8 @@ def _calculator(
         charge=charge,
         spin=spin,
         splines=splines,
+        forces=forces,
+        target=parse_target(target),
     )
 
 
@@ -99,6 +108,11 @@ def takes_calculator(command: Callable[..., None]) -> Callable[..., None]:
     with_model.__annotations__ = {p.name: p.annotation for p in parameters}
     del with_model.__wrapped__
     return with_model
+
+
+def parse_target(text: str | None) -> int | str | None:
+    """Target of a model with several from what was typed: a number or a name."""
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def parse_symmetry(text: str) -> str | None:

@@ -18,9 +18,9 @@ class Results:
         energies: [n_atoms], eV, energy of each atom; they add up to the structure's energy.
         forces: [n_atoms, 3], eV/Å.
         virials: [n_atoms, 3, 3], eV, the symmetrised Σ r ⊗ dE/dr over the edges of each atom;
-            they add up to the structure's virial dE/dε.
+            they add up to the structure's virial dE/dε. NaN where forces are direct.
         energy: [n_systems], eV.
-        virial: [n_systems, 3, 3], eV.
+        virial: [n_systems, 3, 3], eV; NaN where forces are direct and a stress is not.
         tensors: What else the model predicts, [n_systems, 3] or [n_systems, 3, 3] by name: dipole,
             e·Å; polarizability, e²Å²/eV.
 

@@ -150,6 +150,23 @@ class System:
             None if self.spin is None else self.spin.to(device),
         )
 
+    def select(self, chosen: list[int]) -> System:
+        """The structures ``chosen``, numbers in increasing order."""
+        if len(chosen) == self.n_systems:
+            return self
+        new = torch.full((self.n_systems,), -1, dtype=torch.int64, device=self.cell.device)
+        new[chosen] = torch.arange(len(chosen), device=new.device)
+        atoms = new[self.system_index] >= 0
+        return System(
+            self.positions[atoms],
+            self.numbers[atoms],
+            self.cell[chosen],
+            self.pbc[chosen],
+            new[self.system_index[atoms]],
+            None if self.charge is None else self.charge[chosen],
+            None if self.spin is None else self.spin[chosen],
+        )
+
     @staticmethod
     def cat(systems: Sequence[System]) -> System:
         """Join batches into one, in order.

@@ -11,9 +11,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ase_pet.data import Graph
-from ase_pet.ecse.wrapped import Wrapped
 from ase_pet.potentials.base import Backbone
-from ase_pet.potentials.tensors import RANKS, predict
+from ase_pet.potentials.tensors import predict, rank
+from ase_pet.potentials.wrapped import Wrapped
 
 
 class Mirrored(Wrapped):
@@ -48,7 +48,7 @@ class Mirrored(Wrapped):
         energies, tensors = predict(self.backbone, graph)
         others, inverted = predict(self.backbone, graph.with_vectors(-graph.vectors))
         means = {
-            name: 0.5 * (value + (-1) ** RANKS[name] * inverted[name])
+            name: 0.5 * (value + (-1) ** rank(name) * inverted[name])
             for name, value in tensors.items()
         }
         return 0.5 * (energies + others), means

@@ -26,9 +26,9 @@ from ase_pet.ecse.paper import paper_frames
 from ase_pet.ecse.segments import segment_sum
 from ase_pet.ecse.settings import PaperSettings, Settings, SmoothSettings, settings
 from ase_pet.ecse.smooth import smooth_frames
-from ase_pet.ecse.wrapped import Wrapped
 from ase_pet.potentials.base import Backbone
-from ase_pet.potentials.tensors import RANKS, predict, turn, zero_tensors
+from ase_pet.potentials.tensors import predict, rank, turn, zero_tensors
+from ase_pet.potentials.wrapped import Wrapped
 
 _MIRROR = (1.0, -1.0, 1.0)
 SYMMETRIES = ("O(3)", "SO(3)")
@@ -85,7 +85,7 @@ class Ensemble:
         }
         turned = turn(chosen, self.rotations[frames].transpose(1, 2))
         return {
-            name: self.coefficients[frames].view(-1, *[1] * RANKS[name]) * value
+            name: self.coefficients[frames].view(-1, *[1] * rank(name)) * value
             for name, value in turned.items()
         }
 
@@ -148,7 +148,7 @@ class Symmetrized(Wrapped):
         n_groups = graph.n_atoms if local else graph.n_systems
         depth = self.n_layers if local else None
         # A matrix needs quarter turns to forget in which direction across an axis it was made.
-        n_turns = 4 if any(RANKS[name] > 1 for name in self.tensors) else 2
+        n_turns = 4 if any(rank(name) > 1 for name in self.tensors) else 2
         where = (graph, group, n_groups, self.cutoff, depth)
         parts: list[Frames] = []
         if graph.n_edges and isinstance(self.settings, PaperSettings):

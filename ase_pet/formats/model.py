@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ase_pet.potentials.direct import direct_heads
 from ase_pet.potentials.total import Total
 
 
@@ -52,6 +53,11 @@ class Model:
     def tensors(self) -> tuple[str, ...]:
         """What it predicts beside energies: "dipole", "polarizability" or nothing."""
         return self.potential.tensors
+
+    @property
+    def direct(self) -> tuple[str, ...]:
+        """What it has heads for beside the energy: "forces", "stress" or nothing."""
+        return direct_heads(self.potential.backbone)
 
     @property
     def invariant_atoms(self) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +19,21 @@ from ase_pet.errors import UnknownSpeciesError
 from ase_pet.formats import Model, load
 from ase_pet.interfaces.ase_structures import (
     ase_results,
-    has_volume,
     is_structure,
     require_atoms,
+    require_finite,
+    require_volume,
     system_from_atoms,
 )
+from ase_pet.interfaces.calculator_options import STATE, make_engine, properties_of, state_of
 from ase_pet.potentials.species import symbols
-
-#: What a model may want to know of a structure beside its atoms, in ``atoms.info``.
-_STATE = ("charge", "spin")
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 class PETCalculator(Calculator):
     """A trained potential, made exactly equivariant, for every tool that speaks ASE.
 
-    Energies, forces and stress come from one evaluation and are exact derivatives of one energy.
+    Energies, forces and stress come from one evaluation and are exact derivatives of one energy
+    (unless ``forces="direct"``).
     Models that were trained on them give ``atoms.get_dipole_moment()`` and
     :meth:`get_polarizability` of molecules, which turn with the molecule exactly.
 
@@ -79,13 +76,20 @@ class PETCalculator(Calculator):
         splines: Take a TensorNet's functions of distances from splines: up to 1.7 times as fast
             where it is wide. In float64 energies are some 1e-11 eV an atom and forces some
             1e-7 eV/Å beside those without, in float32 the difference is rounding.
+        forces: ``"conservative"``, the derivatives of the energy, or ``"direct"``: forces and
+            stress from heads that some PETs of metatrain have, equivariant likewise. Nothing is
+            differentiated, which is faster, and they are the derivatives of no energy: dynamics
+            does not conserve one, and relaxations may not converge tightly (``docs/pet.md``).
+        target: Which energy of a model that was trained on several: a name (metatrain) or a number
+            (original PET). It is chosen when the file is read, for good.
 
     Attributes:
         model: The checkpoint, bare, with its metadata.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read.
-        ValueError: If an option has a value that is not named here.
+        ValueError: If an option has a value that is not named here, or is given to a model that
+            has no use for it.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012
@@ -107,14 +111,18 @@ class PETCalculator(Calculator):
         charge: float = 0.0,
         spin: float = 1.0,
         splines: bool = False,
+        forces: str = "conservative",
+        target: int | str | None = None,
     ) -> None:
         if not isinstance(model, str | Path | Model):
             raise TypeError(f"model: expected a path or a Model, got {type(model).__name__}")
-        self.model = model if isinstance(model, Model) else load(model)
+        if isinstance(model, Model) and target is not None:
+            raise ValueError(
+                f"target: the model is loaded already; choose with load(path, target={target!r})"
+            )
+        self.model = model if isinstance(model, Model) else load(model, target=target)
         self._engine: Engine | None = None
         self._polarizability: np.ndarray | None = None
-        if "dipole" in self.model.tensors:
-            self.implemented_properties = [*self.implemented_properties, "dipole"]
         super().__init__(
             device=device,
             dtype=dtype,
@@ -127,6 +135,8 @@ class PETCalculator(Calculator):
             charge=charge,
             spin=spin,
             splines=splines,
+            forces=forces,
+            target=target,
         )
 
     def set(self, **options: Any) -> dict[str, Any]:
@@ -142,27 +152,25 @@ class PETCalculator(Calculator):
         unknown = sorted(options.keys() - known.keys())
         if unknown:
             raise ValueError(f"unknown option(s) {unknown}; expected some of {list(known)}")
-        self._engine = self._build({**self.parameters, **options})
+        chosen = self.parameters.get("target", options.get("target"))
+        if options.get("target", chosen) != chosen:
+            raise ValueError("target: chosen when the model is read; make a new calculator")
+        every = {**self.parameters, **options}
+        self._engine = make_engine(self.model, every)
+        self.implemented_properties = properties_of(self.model, every["forces"])
         changed: dict[str, Any] = super().set(**options)
         return changed
 
-    def _build(self, options: dict[str, Any]) -> Engine:
-        device, dtype, budget = (options[k] for k in ("device", "dtype", "memory_budget"))
-        if not isinstance(options["skin"], Real):
-            raise ValueError(f"skin: expected a length in Å, at least 0, got {options['skin']!r}")
-        if not isinstance(options["splines"], bool):
-            raise ValueError(f"splines: expected True or False, got {options['splines']!r}")
-        dtype = self.model.dtype if dtype is None else str(dtype).removeprefix("torch.")
-        given = {"device": str(device), "dtype": dtype, "memory_budget": _bytes(budget)}
-        given["invariant_atoms"] = self.model.invariant_atoms
-        with torch.inference_mode(mode=False):  # in which a caller may be
-            return Engine(self.model.potential, **{**options, **given})
+    @property
+    def _state(self) -> dict[str, float]:
+        """Charge and spin of structures that have none of their own."""
+        return {name: float(self.parameters[name]) for name in STATE}
 
     @property
     def engine(self) -> Engine:
         """What evaluates; it is built again after unpickling."""
         if self._engine is None:
-            self._engine = self._build(self.parameters)
+            self._engine = make_engine(self.model, self.parameters)
         return self._engine
 
     @property
@@ -195,19 +203,26 @@ class PETCalculator(Calculator):
         """What changed since the last evaluation; charge and spin in ``atoms.info`` count."""
         changes: list[str] = super().check_state(atoms, tol=tol)
         if self.atoms is not None and any(
-            self._state(name, atoms) != self._state(name, self.atoms) for name in _STATE
+            state_of(atoms, name, default) != state_of(self.atoms, name, default)
+            for name, default in self._state.items()
         ):
             changes.append("info")
         return changes
 
-    def _state(self, name: str, atoms: Atoms) -> float:
-        """Charge or spin of a structure: its own, or that of the options."""
-        value = atoms.info.get(name)
-        if value is None:
-            return float(self.parameters[name])
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise ValueError(f"atoms.info[{name!r}]: expected a number, got {value!r}")
-        return float(value)
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """One result, evaluated if need be; ASE's methods ask for theirs here.
+
+        Raises:
+            PropertyNotImplementedError: If the model does not give it.
+        """
+        if name in ("stress", "stresses") and name not in self.implemented_properties:
+            raise PropertyNotImplementedError(
+                f"{name}: the model has no head for it; set(forces='conservative') has it as a "
+                "derivative of the energy"
+            )
+        return super().get_property(name, atoms, allow_calculation)
 
     def calculate(
         self,
@@ -230,12 +245,8 @@ class PETCalculator(Calculator):
         require_atoms(structure)
         if "dipole" in properties:
             self._require_tensor("dipole", structure)
-        if {"stress", "stresses"} & set(properties) and not has_volume(structure):
-            raise PropertyNotImplementedError(
-                "stress needs a cell of three independent vectors, because it is the virial over "
-                f"the volume; this structure's cell is {structure.cell.tolist()}. Energies and "
-                "forces do not need one"
-            )
+        if {"stress", "stresses"} & set(properties):
+            require_volume(structure)
         self.results = {}  # those of an earlier structure must not pass for this one's
         super().calculate(structure, list(properties), list(system_changes))
         found = self.compute([structure])[0]
@@ -265,11 +276,8 @@ class PETCalculator(Calculator):
                 f"{name}: the model does not predict it; load one that was trained on it"
             )
         atoms = self.atoms if atoms is None else atoms
-        if atoms is not None and atoms.pbc.any():
-            raise PropertyNotImplementedError(
-                f"{name} is not defined for a periodic structure, where it depends on the choice "
-                "of the cell; set atoms.pbc = False if this is a molecule in a box"
-            )
+        if atoms is not None:
+            require_finite(atoms, name)
 
     def compute(self, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
         """Evaluate structures together, which is faster than one after the other if they are small.
@@ -280,9 +288,10 @@ class PETCalculator(Calculator):
         Returns:
             For each: energy and free_energy (eV), energies [n] (eV), forces [n, 3] (eV/Å) and,
             where the cell has a volume, stress [6] and stresses [n, 6] (eV/Å³, ASE's sign and
-            Voigt order; the stresses of the atoms add up to the stress). From models that predict
-            them, for structures that are not periodic: dipole [3] (e·Å) and polarizability [3, 3]
-            (e²Å²/eV). The results of single evaluations are left as they are.
+            Voigt order; the stresses of the atoms add up to the stress, and there are none with
+            direct forces). From models that predict them, for structures that are not periodic:
+            dipole [3] (e·Å) and polarizability [3, 3] (e²Å²/eV). The results of single
+            evaluations are left as they are.
 
         Raises:
             TypeError: If something is no ``Atoms``.
@@ -299,9 +308,9 @@ class PETCalculator(Calculator):
             require_atoms(atoms)
             self.set_atoms(atoms)
         system = system_from_atoms(structures)
-        for name in _STATE:
+        for name, default in self._state.items():
             if any(name in atoms.info for atoms in structures):
-                values = [self._state(name, atoms) for atoms in structures]
+                values = [state_of(atoms, name, default) for atoms in structures]
                 system = replace(system, **{name: torch.tensor(values, dtype=torch.float64)})
         results = self.engine(system)
         ends = np.cumsum([len(atoms) for atoms in structures])
@@ -324,15 +333,3 @@ class PETCalculator(Calculator):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made again: networks on their device, neighbour lists."""
         return {**self.__dict__, "_engine": None}
-
-
-def _bytes(budget: int | str) -> int:
-    """Number of bytes of ``2_000_000_000`` or ``"2GB"``."""
-    text = str(budget).strip().upper()
-    match = re.fullmatch(r"([0-9]+\.?[0-9]*)\s*([KMGT]?B?)", text)
-    if isinstance(budget, bool) or not match or match[2] not in _UNITS or not float(match[1]):
-        raise ValueError(
-            f"memory_budget: expected a positive number of bytes or a text like '500MB' or '2GB', "
-            f"got {budget!r}"
-        )
-    return int(float(match[1]) * _UNITS[match[2]])

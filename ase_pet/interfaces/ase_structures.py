@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ase_pet.data import Results, System
@@ -83,10 +84,11 @@ def ase_results(results: Results, k: int, part: slice, atoms: Atoms) -> dict[str
         "forces": results.forces[part].cpu().numpy().copy(),
     }
     if has_volume(atoms):
-        volume = atoms.get_volume()
-        found["stress"] = full_3x3_to_voigt_6_stress(results.virial[k].cpu().numpy() / volume)
-        virials = results.virials[part].cpu().numpy()
-        found["stresses"] = full_3x3_to_voigt_6_stress(virials / volume)
+        virials = {"stress": results.virial[k], "stresses": results.virials[part]}
+        for name, value in virials.items():
+            if not bool(value.isnan().any()):  # which is how a model with direct forces says no
+                stress = value.cpu().numpy() / atoms.get_volume()
+                found[name] = full_3x3_to_voigt_6_stress(stress)
     if not atoms.pbc.any():
         found |= {name: value[k].cpu().numpy().copy() for name, value in results.tensors.items()}
     return found
@@ -107,3 +109,22 @@ def has_volume(atoms: Atoms) -> bool:
     """Whether the cell has a volume, and with it the structure a stress."""
     cell = atoms.cell
     return bool(cell.rank == 3 and cell.volume > 1e-10 * np.prod(cell.lengths()))
+
+
+def require_volume(atoms: Atoms) -> None:
+    """Raise PropertyNotImplementedError for a structure that has no stress."""
+    if not has_volume(atoms):
+        raise PropertyNotImplementedError(
+            "stress needs a cell of three independent vectors, because it is the virial over the "
+            f"volume; this structure's cell is {atoms.cell.tolist()}. Energies and forces do not "
+            "need one"
+        )
+
+
+def require_finite(atoms: Atoms, name: str) -> None:
+    """Raise PropertyNotImplementedError where a tensor depends on the choice of the cell."""
+    if atoms.pbc.any():
+        raise PropertyNotImplementedError(
+            f"{name} is not defined for a periodic structure, where it depends on the choice of "
+            "the cell; set atoms.pbc = False if this is a molecule in a box"
+        )

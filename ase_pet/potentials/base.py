@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -78,6 +79,28 @@ def takes_positions(potential: Potential) -> bool:
     Its energies reach beyond any number of hops.
     """
     return bool(getattr(potential, "takes_positions", False))
+
+
+def check_state(backbone: Backbone, charge: float, spin: float) -> None:
+    """Check the charge and multiplicity of a structure; the backbone knows the range of its own.
+
+    Raises:
+        ValueError: If they are none, or the backbone takes none.
+    """
+    if not math.isfinite(charge):
+        raise ValueError(f"charge: expected a finite number, got {charge}")
+    if not (math.isfinite(spin) and spin >= 1.0):
+        raise ValueError(f"spin: expected a multiplicity 2S + 1 of 1 or more, got {spin}")
+    if charge and not takes_charge(backbone):
+        raise ValueError(
+            f"charge: the model was trained without a total charge, got charge={charge:g}; "
+            "leave it at 0 or load a model that takes one"
+        )
+    if spin != 1.0 and not takes_spin(backbone):
+        raise ValueError(
+            f"spin: the model was trained without a spin multiplicity, got spin={spin:g}; "
+            "leave it at 1 or load a model that takes one"
+        )
 
 
 def with_splines(backbone: Backbone) -> Backbone:

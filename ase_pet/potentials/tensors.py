@@ -17,10 +17,12 @@ from ase_pet.potentials.base import Potential
 
 #: Number of directions (the rank) of each tensor: dipole, e·Å; polarizability, e²Å²/eV.
 RANKS = {"dipole": 1, "polarizability": 2}
+#: Likewise of what heads give in place of derivatives: forces, eV/Å; virial, eV.
+DIRECT_RANKS = {"forces": 1, "virial": 2}
 
 
 def tensors_of(potential: Potential) -> tuple[str, ...]:
-    """Names of the tensors that a potential predicts, among :data:`RANKS`."""
+    """Names of the tensors that a potential predicts."""
     return tuple(getattr(potential, "tensors", ()))
 
 
@@ -32,6 +34,11 @@ def predict(potential: Potential, graph: Graph) -> tuple[Tensor, dict[str, Tenso
     return found
 
 
+def rank(name: str) -> int:
+    """Number of directions of a tensor."""
+    return {**RANKS, **DIRECT_RANKS}[name]
+
+
 def turn(tensors: Mapping[str, Tensor], rotations: Tensor) -> dict[str, Tensor]:
     r"""Turn tensors: :math:`v'_a = R_{ab} v_b`, :math:`m'_{ab} = R_{ac} R_{bd} m_{cd}`.
 
@@ -41,14 +48,14 @@ def turn(tensors: Mapping[str, Tensor], rotations: Tensor) -> dict[str, Tensor]:
     """
     forms = {1: "nab,nb->na", 2: "nac,nbd,ncd->nab"}
     return {
-        name: torch.einsum(forms[RANKS[name]], *[rotations.to(value.dtype)] * RANKS[name], value)
+        name: torch.einsum(forms[rank(name)], *[rotations.to(value.dtype)] * rank(name), value)
         for name, value in tensors.items()
     }
 
 
 def zero_tensors(names: Sequence[str], like: Tensor) -> dict[str, Tensor]:
     """Zeros for each name, as many as ``like`` [n] has and of its dtype."""
-    return {name: like.new_zeros(len(like), *[3] * RANKS[name]) for name in names}
+    return {name: like.new_zeros(len(like), *[3] * rank(name)) for name in names}
 
 
 def symmetric(value: Tensor) -> Tensor:

@@ -187,8 +187,9 @@ def check_mutation(
 ) -> float:
     """Evaluating changes neither the graph nor the potential, and leaves no gradients behind."""
     graph = graph_of([atoms], potential.cutoff, whole=takes_positions(potential))
-    parts = [graph] if graph.space is None else [graph, graph.space]
-    values = [getattr(part, name) for part in parts for name in part.__slots__]
+    values = [getattr(graph, name) for name in graph.__slots__]
+    if graph.space is not None:
+        values += [getattr(graph.space, name) for name in graph.space.__slots__]
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
     if isinstance(potential, torch.nn.Module):
         tensors += [*potential.parameters(), *potential.buffers()]

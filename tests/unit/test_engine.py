@@ -46,6 +46,8 @@ def ask(engine: Engine, *structures: Atoms) -> Results:
         ({"device": "meta"}, "device: expected .* got 'meta'"),
         ({"weights": "soft"}, "weights: expected .* got 'soft'"),
         ({"memory_budget": -1}, "memory_budget: expected a positive number"),
+        ({"forces": "both"}, r"forces: expected one of \('conservative', 'direct'\), got 'both'"),
+        ({"forces": "direct"}, "forces: this model has no heads for direct forces"),
     ],
 )
 def test_bad_options_are_named(option: dict, message: str) -> None:
@@ -228,6 +230,39 @@ def test_numbers_that_are_not_finite_are_never_passed_on(symmetry: str | None) -
         broken.backbone.embedding.weight.fill_(1e308)
     with pytest.raises(GeometryError, match="results are not finite"):
         ask(Engine(broken, symmetry=symmetry), STRUCTURES["molecule"])
+
+
+@pytest.mark.parametrize("head", ["forces", "stress"])
+def test_direct_predictions_that_are_not_finite_are_not_passed_on(head: str) -> None:
+    ones = (1.0, 1.0, 1.0)
+    broken = tiny_modern_pet(1, forces_scales=ones, stress_scales=ones)
+    broken.direct[head][0].nodes[4].bias.fill_(torch.nan)
+    engine = Engine(Total(broken), forces="direct")
+    with pytest.raises(GeometryError, match="results of structure 0 are not finite"):
+        ask(engine, STRUCTURES["molecule"], STRUCTURES["bent"])
+
+
+def test_direct_results_of_several_batches_come_back_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(Total(tiny_modern_pet(1, forces_scales=(1.0, 2.0, 3.0))), forces="direct")
+    chosen = [STRUCTURES[name] for name in ("molecule", "line", "bent")]
+    whole = ask(engine, *chosen)
+    monkeypatch.setattr(engine_module, "_BATCH_ATOMS", 4)
+    parts = ask(engine, *chosen)
+    torch.testing.assert_close(parts.forces, whole.forces, rtol=0, atol=1e-12)
+    torch.testing.assert_close(parts.energy, whole.energy, rtol=0, atol=1e-12)
+    assert bool(parts.virial.isnan().all())
+
+
+def test_costs_are_those_of_the_ensembles() -> None:
+    system = system_from_atoms([STRUCTURES["molecule"]])
+    found = Engine(total(2)).costs(system)
+    assert list(found) == [None, "local", "global"]
+    assert (found[None].n_copies, found[None].n_atoms) == (1, 5)
+    assert found["global"].n_atoms == 5 * found["global"].n_copies
+    assert found["local"].n_copies > found["global"].n_copies > 1
+    assert list(Engine(Total(tiny_tensornet())).costs(system)) == [None]
 
 
 def test_running_out_of_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:

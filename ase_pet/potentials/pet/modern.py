@@ -149,39 +149,38 @@ class ModernPET(nn.Module):
             UnknownSpeciesError: If an element is not among ``species``.
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
-        species = self.species_table(graph.numbers)
         if self.long_range is None and not self.edge_species.weight.requires_grad:
-            return self.hypers.energy_scale * self._energies(graph, species)
-        features, rows = self._features(graph, species)
-        energies: Tensor = graph.vectors.new_zeros(graph.n_atoms, dtype=self.dtype)
-        for read, (nodes, edges) in zip(self.energies, features, strict=True):
-            energies = energies + read(nodes, edges, rows)[:, 0]
-        return self.hypers.energy_scale * energies
+            return self._energies(graph)
+        return self._read(graph, {"energy": self.energies})["energy"]
 
-    def predict_direct(self, graph: Graph) -> dict[str, Tensor]:
-        """What heads say without being derivatives of the energy; it does not conserve energy.
+    def predict_direct(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies, and what heads say without being derivatives of them.
 
         Returns:
-            Those that the model has, in the network's dtype: "forces" [n_atoms, 3], eV/Å, whose sum
-            is not zero, and "stress" [n_atoms, 3, 3], eV, to be summed, made symmetric and divided
-            by the volume.
+            Energies [n_atoms], eV, and of the following those that the model has, all in the
+            network's dtype: "forces" [n_atoms, 3], eV/Å, whose sum is not zero, and "stress"
+            [n_atoms, 3, 3], eV, to be summed, made symmetric and divided by the volume.
 
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
+        found = self._read(graph, {"energy": self.energies, **self.direct})
+        return found.pop("energy"), found
+
+    def _read(self, graph: Graph, heads: dict[str, nn.Module]) -> dict[str, Tensor]:
+        """Scaled sums of readouts over the layers."""
         species = self.species_table(graph.numbers)
         features, rows = self._features(graph, species)
         found: dict[str, Tensor] = {}
         for k, (nodes, edges) in enumerate(features):
-            for name, reads in self.direct.items():
+            for name, reads in heads.items():
                 value = reads[k](nodes, edges, rows)  # type: ignore[index]
                 found[name] = found[name] + value if name in found else value
-        shapes = {"forces": (-1, 3), "stress": (-1, 3, 3)}
-        return {
-            name: (value * self.scales[name](self.dtype)[species][:, None]).view(shapes[name])
-            for name, value in found.items()
-        }
+        shapes = {"energy": (-1,), "forces": (-1, 3), "stress": (-1, 3, 3)}
+        scales = {name: self.scales[name](self.dtype)[species][:, None] for name in self.direct}
+        scales["energy"] = self.hypers.energy_scale
+        return {name: (value * scales[name]).view(shapes[name]) for name, value in found.items()}
 
     def _within(self, graph: Graph) -> tuple[Graph, Tensor]:
         """The edges within the cutoffs, and their factors [n_edges] in the network's dtype."""
@@ -198,13 +197,14 @@ class ModernPET(nn.Module):
             graph, factors = keep_edges(graph, kept), factors[kept]
         return graph, factors
 
-    def _energies(self, graph: Graph, species: Tensor) -> Tensor:
-        """Energies [n_atoms] in the network's units; weights are constants."""
+    def _energies(self, graph: Graph) -> Tensor:
+        """Energies [n_atoms] of a network whose weights are constants."""
+        species = self.species_table(graph.numbers)
         graph, factors = self._within(graph)
         inputs = (graph, species, self._condition(graph))
         vectors = graph.vectors.to(self.dtype)
         found: Tensor = Energies.apply(vectors, factors, self, inputs)  # type: ignore[no-untyped-call]
-        return found
+        return self.hypers.energy_scale * found
 
     def _features(self, graph: Graph, species: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Rows]:
         """Nodes [n_atoms, n] and edges [n_edges, d] of each layer that is read; their layout."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ase_pet.formats import Model, load, native
+from ase_pet.potentials.total import Total
 from tests.foreign_metatrain import checkpoint as checkpoint_of
 from tests.foreign_metatrain import write
 from tests.tiny import NEEDS_TORCH_PME, tiny_modern_pet
@@ -41,6 +42,35 @@ def test_long_range_is_told_checked_and_converted(run, tmp_path: Path) -> None:
     assert all(checked.values())
 
 
+def test_info_counts_what_ensembles_take(
+    run, checkpoint: Path, silicon: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = json.loads(run("info", checkpoint, "--structure", silicon, "--json").stdout)
+    assert rows["elements"] == "Si"
+    cost = {row["ensemble"]: row for row in rows["cost"]}
+    assert list(cost) == ["bare", "local", "global"]
+    assert [row["auto"] for row in rows["cost"]] == [False, True, False]
+    assert (cost["bare"]["n_copies"], cost["bare"]["n_atoms"], cost["bare"]["ratio"]) == (1, 8, 1)
+    assert cost["global"]["n_atoms"] == 8 * cost["global"]["n_copies"]
+    assert cost["local"]["n_copies"] == cost["local"]["n_atoms"] == 2 * cost["local"]["n_frames"]
+    assert cost["local"]["memory"] > cost["bare"]["memory"] > 1000
+    options = ("--structure", silicon, "--symmetry", "SO3", "--json")
+    half = json.loads(run("info", checkpoint, *options).stdout)["cost"]
+    assert 2 * half[1]["n_copies"] == cost["local"]["n_copies"]
+    (bare,) = json.loads(run("info", checkpoint, *options[:3], "none", "--json").stdout)["cost"]
+    assert bare["auto"]
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run("info", checkpoint, "--structure", silicon).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    numbers = (f"{cost['local'][name]:,}" for name in ("n_frames", "n_copies", "n_atoms"))
+    line = next(text for text in shown.splitlines() if "local" in text)
+    assert all(number in line for number in numbers)
+    assert "auto" in line
+    water = silicon.with_name("water.xyz")
+    water.write_text("1\n\nO 0 0 0\n")
+    assert "does not know O" in run("info", checkpoint, "--structure", water).stderr
+
+
 def test_check_passes_for_a_sound_model(run, checkpoint: Path) -> None:
     found = run("check", checkpoint, "--n-rotations", 4, "--json")
     assert found.exit_code == 0
@@ -56,6 +86,19 @@ def test_check_takes_a_structure(run, checkpoint: Path, silicon: Path) -> None:
     assert found.exit_code == 0
     assert "Si8" in found.stdout
     assert "checks: 4/4" in found.stdout
+
+
+def test_check_turns_direct_forces(run, tmp_path: Path) -> None:
+    network = tiny_modern_pet(forces_scales=(1.0, 1.0, 1.0), stress_scales=(1.0, 1.0, 1.0))
+    native.save(Model(Total(network), "float64", architecture="pet-metatrain"), tmp_path / "m.pt")
+    found = run("check", tmp_path / "m.pt", "--n-rotations", 2, "--json")
+    assert found.exit_code == 0
+    rows = {row["check"]: row for row in json.loads(found.stdout)}
+    assert rows["rotations, direct"]["passed"] is True
+    assert rows["rotations, direct"]["virial"] < 1e-10
+    assert "derivatives, direct" not in rows
+    assert rows["derivatives, symmetrized"]["passed"] is True
+    assert "direct heads" in run("info", tmp_path / "m.pt").stdout
 
 
 def test_check_finds_a_model_that_is_not_what_it_was(run, model: Model, tmp_path: Path) -> None:

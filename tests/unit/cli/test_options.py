@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 
 from ase_pet import PETCalculator
 from ase_pet.cli import options, simulation
+from ase_pet.errors import CheckpointError
+from ase_pet.formats import Model, native
+from ase_pet.potentials.total import Total
+from tests.tiny import tiny_modern_pet
 
 
 def test_the_command_line_has_every_option_of_the_calculator_with_its_default() -> None:
@@ -19,10 +24,25 @@ def test_the_command_line_has_every_option_of_the_calculator_with_its_default() 
     assert options.parse_symmetry(ours["symmetry"].default) == theirs["symmetry"].default
 
 
+def test_what_is_typed_reaches_the_calculator(tmp_path: Path) -> None:
+    network = tiny_modern_pet(forces_scales=(1.0, 2.0, 3.0))
+    native.save(Model(Total(network), "float64", architecture="pet-metatrain"), tmp_path / "m.pt")
+    calc = options._calculator(str(tmp_path / "m.pt"), forces="direct", symmetry="SO3", skin=0.1)
+    found = {name: calc.parameters[name] for name in ("forces", "symmetry", "skin", "target")}
+    assert found == {"forces": "direct", "symmetry": "SO(3)", "skin": 0.1, "target": None}
+    with pytest.raises(CheckpointError, match=r"target: .*got target=2"):
+        options._calculator(str(tmp_path / "m.pt"), target="2")
+
+
+@pytest.mark.parametrize(("text", "target"), [(None, None), ("2", 2), ("energy/pbe", "energy/pbe")])
+def test_a_target_is_a_number_or_a_name(text: str | None, target: int | str | None) -> None:
+    assert options.parse_target(text) == target
+
+
 def test_commands_take_the_model_first_and_the_options_last() -> None:
     names = list(inspect.signature(simulation.run_dynamics).parameters)
     assert names[:2] == ["model", "structure"]
-    assert names[-1] == "splines"
+    assert names[-1] == "target"
     assert "calculator" not in names
 
 

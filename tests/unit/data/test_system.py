@@ -137,3 +137,14 @@ def test_charge_and_spin_are_joined_with_their_defaults() -> None:
     assert System.cat([two_atoms(), two_atoms()]).charge is None
     with pytest.raises(ValueError, match=r"spin: expected shape \[1\], got \[2\]"):
         two_atoms(spin=torch.ones(2, dtype=torch.float64))
+
+
+def test_structures_are_selected_with_all_that_belongs_to_them() -> None:
+    charged = two_atoms(charge=torch.tensor([2.0], dtype=torch.float64))
+    oxygen = two_atoms(numbers=torch.tensor([8, 8]))
+    joined = System.cat([two_atoms(), oxygen, charged])
+    found = joined.select([1, 2])
+    assert found.numbers.tolist() == [8, 8, 6, 1]
+    assert found.system_index.tolist() == [0, 0, 1, 1]
+    assert (found.n_systems, found.charge.tolist(), found.spin) == (2, [0.0, 2.0], None)
+    assert joined.select([0, 1, 2]) is joined

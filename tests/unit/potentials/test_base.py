@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from ase_pet.ecse import Symmetrized
-from ase_pet.potentials.base import Backbone, Potential, takes_charge, takes_spin
+from ase_pet.potentials.base import Backbone, Potential, check_state, takes_charge, takes_spin
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
@@ -31,3 +32,19 @@ def test_backbones_say_whether_charge_and_spin_matter() -> None:
     conditioned = tiny_modern_pet(conditioning=True)
     assert takes_charge(conditioned)
     assert takes_spin(conditioned)
+
+
+@pytest.mark.parametrize(
+    ("charge", "spin", "message"),
+    [
+        (float("nan"), 1.0, "charge: expected a finite number, got nan"),
+        (0.0, 0.0, "spin: expected a multiplicity 2S \\+ 1 of 1 or more, got 0.0"),
+        (1.0, 1.0, "charge: the model was trained without a total charge, got charge=1"),
+        (0.0, 2.0, "spin: the model was trained without a spin multiplicity, got spin=2"),
+    ],
+)
+def test_a_state_that_means_nothing_is_refused(charge: float, spin: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_state(tiny_pet(), charge, spin)
+    if "trained without" in message:
+        check_state(tiny_modern_pet(conditioning=True), charge, spin)

@@ -115,14 +115,15 @@ def test_direct_predictions_are_scaled_by_element(methanol: Graph) -> None:
     pet = tiny_modern_pet(2, messages="residual", forces_scales=scales, stress_scales=ones)
     plain = ModernPET(replace(pet.hypers, forces_scales=ones), SPECIES).double()
     plain.load_state_dict(pet.state_dict())
-    found, expected = pet.predict_direct(methanol), plain.predict_direct(methanol)
+    (energies, found), (_, expected) = pet.predict_direct(methanol), plain.predict_direct(methanol)
+    assert torch.equal(energies, pet(methanol))
     factor = torch.tensor(
         [dict(zip(SPECIES, scales, strict=True))[z] for z in methanol.numbers.tolist()]
     )
     torch.testing.assert_close(found["forces"], factor[:, None] * expected["forces"])
     assert found["stress"].shape == (methanol.n_atoms, 3, 3)
     assert torch.equal(found["stress"], expected["stress"])
-    assert tiny_modern_pet().predict_direct(methanol) == {}
+    assert tiny_modern_pet().predict_direct(methanol)[1] == {}
 
 
 def test_single_precision_is_close(methanol: Graph) -> None:

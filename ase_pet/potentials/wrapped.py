@@ -1,4 +1,4 @@
-"""What a symmetrised backbone has in common with the backbone inside."""
+"""What a module around a backbone has in common with the backbone inside."""
 
 from __future__ import annotations
 

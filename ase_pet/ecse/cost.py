@@ -1,0 +1,58 @@
+"""What an evaluation takes, counted from its coordinate systems; no network is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ase_pet.data import Graph
+from ase_pet.ecse.mirrored import Mirrored
+from ase_pet.ecse.symmetrized import Symmetrized
+from ase_pet.potentials.base import Backbone
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Work of one evaluation.
+
+    Attributes:
+        n_frames: Coordinate systems, without their mirror images; 0 where there are none.
+        n_copies: Copies of the structure, or of surroundings in it, that are evaluated.
+        n_atoms: Atoms of all copies together.
+        n_edges: Edges of all copies together.
+        memory: Estimate of the bytes that the largest chunk of copies takes.
+    """
+
+    n_frames: int
+    n_copies: int
+    n_atoms: int
+    n_edges: int
+    memory: int
+
+
+@torch.no_grad()
+def cost(backbone: Backbone, graph: Graph) -> Cost:
+    """Count what an evaluation of a graph takes.
+
+    Args:
+        backbone: Bare or symmetrised; a symmetrised one makes its coordinate systems for it.
+        graph: Edges sorted by centre.
+    """
+    degree = torch.bincount(graph.centers, minlength=graph.n_atoms)
+    widest = int(degree.max()) if graph.n_atoms else 0
+    if not isinstance(backbone, Symmetrized):
+        times = 2 if isinstance(backbone, Mirrored) else 1
+        memory = backbone.memory(graph.n_atoms, widest)
+        return Cost(0, times, times * graph.n_atoms, times * graph.n_edges, memory)
+    ensemble = backbone.ensemble(graph)
+    sizes = ensemble.expansion.domains.sizes[ensemble.domain]
+    edges = ensemble.expansion.edge_counts[ensemble.domain]
+    largest = max((int(sizes[chunk].sum()) for chunk in ensemble.chunks), default=0)
+    return Cost(
+        n_frames=ensemble.n_frames // (2 if backbone.symmetry == "O(3)" else 1),
+        n_copies=ensemble.n_frames,
+        n_atoms=int(sizes.sum()),
+        n_edges=int(edges.sum()),
+        memory=backbone.backbone.memory(largest, widest),
+    )
