@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ase_pet.data import Graph, Results
 from ase_pet.ecse import Symmetrized
-from ase_pet.potentials.base import Potential
+from ase_pet.potentials.base import Potential, columns
 from ase_pet.potentials.tensors import predict, symmetric, zero_tensors
 from ase_pet.potentials.total import Total
 
@@ -25,8 +25,8 @@ class Evaluated(NamedTuple):
     """What a potential says of the atoms of a graph.
 
     Attributes:
-        energies: [n_atoms], eV, float64.
-        gradients: dE/dr, [n_edges, 3], eV/Å, float64.
+        energies: [n_atoms], eV, float64; [n_atoms, n] of a potential of n energies.
+        gradients: dE/dr, [n_edges, 3], eV/Å, float64; [n_edges, 3, n] of n energies.
         tensors: [n_atoms, 3] or [n_atoms, 3, 3] by name, float64; see ``potentials.tensors``.
     """
 
@@ -39,24 +39,29 @@ def gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool = False) -
     """Gradient of the summed energies with respect to the edge vectors.
 
     Args:
-        energies: [n_atoms], eV.
+        energies: [n_atoms], eV, or [n_atoms, n], whose columns take one backward pass each.
         vectors: [n_edges, 3], Å, a leaf that requires a gradient.
         create_graph: Keep the result differentiable, as training needs it.
 
     Returns:
-        [n_edges, 3], eV/Å; zero where the energies do not depend on the vectors.
+        [n_edges, 3] or [n_edges, 3, n], eV/Å; zero where the energies do not depend on the vectors.
 
     Raises:
         RuntimeError: In ``torch.inference_mode()``, where nothing can be differentiated.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError("forces need autograd: leave torch.inference_mode() to evaluate them")
+    zeros = vectors.new_zeros(*vectors.shape, *energies.shape[1:])
     if not energies.requires_grad:
-        return torch.zeros_like(vectors)
-    (g,) = torch.autograd.grad(
-        energies.sum(), vectors, create_graph=create_graph, allow_unused=True
-    )
-    return torch.zeros_like(vectors) if g is None else g
+        return zeros
+    options = {"create_graph": create_graph, "retain_graph": create_graph or energies.dim() > 1}
+    found = [
+        torch.autograd.grad(total, vectors, allow_unused=True, **options)[0]
+        for total in energies.sum(0).flatten()
+    ]
+    if found[0] is None:
+        return zeros
+    return torch.stack(found, -1).view_as(zeros) if energies.dim() > 1 else found[0]
 
 
 def evaluate(potential: Potential, graph: Graph, *, create_graph: bool = False) -> Evaluated:
@@ -98,9 +103,11 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
         vectors = graph.vectors.detach().requires_grad_(True)
         ensemble = potential.ensemble(graph.with_vectors(vectors))
     rotations, coefficients = ensemble.rotations.detach(), ensemble.coefficients.detach()
-    energies = vectors.new_zeros(graph.n_atoms)
-    by_vector = torch.zeros_like(graph.vectors)
-    by_rotation, by_coefficient = torch.zeros_like(rotations), torch.zeros_like(coefficients)
+    several = columns(potential)
+    energies = vectors.new_zeros(graph.n_atoms, *several)
+    by_vector, by_rotation, by_coefficient = (
+        value.new_zeros(*value.shape, *several) for value in (graph.vectors, rotations, coefficients)
+    )
     tensors = zero_tensors(potential.tensors, energies)
     for chunk in ensemble.chunks:
         copies, of_node, reads = ensemble.copies(chunk)
@@ -109,17 +116,17 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
             rotated = torch.einsum("eij,ej->ei", rotation, original).requires_grad_(True)
             copied, turned = predict(potential.backbone, copies.graph.with_vectors(rotated))
             copied = copied[: len(of_node)].to(energies.dtype)[reads]
-            share = coefficients[of_node[reads]] * copied
+            share = torch.einsum("n,n...->n...", coefficients[of_node[reads]], copied)
             g = gradient(share, rotated)
         energies.index_add_(0, copies.nodes[reads], share.detach())
         with torch.no_grad():
             for name, value in ensemble.turn_back(turned, of_node, reads).items():
                 tensors[name].index_add_(0, copies.nodes[reads], value)
         by_coefficient.index_add_(0, of_node[reads], copied.detach())
-        by_vector.index_add_(0, copies.edges, torch.einsum("eij,ei->ej", rotation, g))
-        by_rotation.index_add_(0, copies.frames, g[:, :, None] * original[:, None, :])
+        by_vector.index_add_(0, copies.edges, torch.einsum("eij,ei...->ej...", rotation, g))
+        by_rotation.index_add_(0, copies.frames, torch.einsum("ei...,ej->eij...", g, original))
     differentiable = [
-        (value, weight)
+        (value, weight.view(*value.shape, -1))
         for value, weight in (
             (ensemble.rotations, by_rotation),
             (ensemble.coefficients, by_coefficient),
@@ -128,8 +135,11 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     ]
     if differentiable:
         values, weights = zip(*differentiable, strict=True)
-        (g,) = torch.autograd.grad(values, vectors, weights)
-        by_vector = by_vector + g
+        found = [
+            torch.autograd.grad(values, vectors, column, retain_graph=True)[0]
+            for column in zip(*(weight.unbind(-1) for weight in weights), strict=True)
+        ]
+        by_vector = by_vector + torch.stack(found, -1).view_as(by_vector)
     tensors = {name: value.to(torch.float64) for name, value in tensors.items()}
     return Evaluated(energies.to(torch.float64), by_vector.to(torch.float64), tensors)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ase_pet.data import Graph
-from ase_pet.potentials.base import Backbone
+from ase_pet.potentials.base import Backbone, columns
 from ase_pet.potentials.tensors import tensors_of
 
 
@@ -39,6 +39,11 @@ class Wrapped(nn.Module):
     def tensors(self) -> tuple[str, ...]:
         """Names of the tensors that the backbone predicts."""
         return tensors_of(self.backbone)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """How many energies of an atom stand side by side, see ``potentials.base.columns``."""
+        return columns(self.backbone)
 
     def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
         """Energies [n_atoms], eV, and tensors of the atoms."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ase_pet.potentials.last_layer import LastLayer
 from ase_pet.potentials.total import Total
 
 
@@ -23,6 +24,7 @@ class Model:
         path: Where it was read from; empty for a model made in memory.
         sha256: Fingerprint of the file or files it was read from; empty for a model in memory.
         self_test: A small structure with its energy, forces and stress, bare and symmetrised.
+        uncertainty: What is known of the weights of its last layer, if anything.
     """
 
     potential: Total = field(repr=False)
@@ -32,6 +34,7 @@ class Model:
     path: str = ""
     sha256: str = ""
     self_test: dict[str, Any] | None = field(default=None, repr=False)
+    uncertainty: LastLayer | None = field(default=None, repr=False)
 
     @property
     def species(self) -> tuple[int, ...]:
@@ -52,6 +55,11 @@ class Model:
     def tensors(self) -> tuple[str, ...]:
         """What it predicts beside energies: "dipole", "polarizability" or nothing."""
         return self.potential.tensors
+
+    @property
+    def uncertainties(self) -> tuple[str, ...]:
+        """Kinds of uncertainty that it has: "llpr", "ensemble", both or none."""
+        return () if self.uncertainty is None else self.uncertainty.kinds
 
     @property
     def invariant_atoms(self) -> bool:

@@ -14,17 +14,25 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
+from ase_pet.committee import Committee, CommitteeEngine
+from ase_pet.data import System
 from ase_pet.ecse import Settings
 from ase_pet.ecse.settings import describe
 from ase_pet.engine import Engine
 from ase_pet.errors import UnknownSpeciesError
-from ase_pet.formats import Model, load
+from ase_pet.formats import Model
 from ase_pet.interfaces.ase_structures import (
     ase_results,
     has_volume,
     is_structure,
     require_atoms,
     system_from_atoms,
+)
+from ase_pet.interfaces.ase_uncertainty import (
+    WithUncertainty,
+    check_threshold,
+    make_engine,
+    read_models,
 )
 from ase_pet.potentials.species import symbols
 
@@ -33,7 +41,7 @@ _STATE = ("charge", "spin")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
-class PETCalculator(Calculator):
+class PETCalculator(WithUncertainty, Calculator):
     """A trained potential, made exactly equivariant, for every tool that speaks ASE.
 
     Energies, forces and stress come from one evaluation and are exact derivatives of one energy.
@@ -59,7 +67,8 @@ class PETCalculator(Calculator):
     it was trained: fastest, and its results change a little as the structure turns.
 
     Args:
-        model: Path of a checkpoint in any supported format, or a loaded :class:`Model`.
+        model: Path of a checkpoint in any supported format, or a loaded :class:`Model`; of a list
+            of them, a committee, results are the means.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         dtype: ``"float32"`` or ``"float64"``, in which the network computes; ``None`` takes the
             checkpoint's. Geometry, coordinate systems and sums are in float64 always.
@@ -78,9 +87,12 @@ class PETCalculator(Calculator):
         splines: Take a TensorNet's functions of distances from splines: up to 1.7 times as fast
             where it is wide. In float64 energies are some 1e-11 eV an atom and forces some
             1e-7 eV/Å beside those without, in float32 the difference is rounding.
+        uncertainty_threshold: Warn once when the uncertainty of an atom's energy, or of a
+            committee's energy per atom, is above this, eV; costs a forward pass a step, for a
+            committee nothing.
 
     Attributes:
-        model: The checkpoint, bare, with its metadata.
+        model: The checkpoint, bare, with its metadata; or the committee.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read.
@@ -93,7 +105,7 @@ class PETCalculator(Calculator):
 
     def __init__(
         self,
-        model: str | Path | Model,
+        model: str | Path | Model | Committee | Sequence[str | Path | Model],
         *,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype | None = None,
@@ -106,11 +118,10 @@ class PETCalculator(Calculator):
         charge: float = 0.0,
         spin: float = 1.0,
         splines: bool = False,
+        uncertainty_threshold: float | None = None,
     ) -> None:
-        if not isinstance(model, str | Path | Model):
-            raise TypeError(f"model: expected a path or a Model, got {type(model).__name__}")
-        self.model = model if isinstance(model, Model) else load(model)
-        self._engine: Engine | None = None
+        self.model = read_models(model)
+        self._engine: Engine | CommitteeEngine | None = None
         self._polarizability: np.ndarray | None = None
         if "dipole" in self.model.tensors:
             self.implemented_properties = [*self.implemented_properties, "dipole"]
@@ -126,6 +137,7 @@ class PETCalculator(Calculator):
             charge=charge,
             spin=spin,
             splines=splines,
+            uncertainty_threshold=uncertainty_threshold,
         )
 
     def set(self, **options: Any) -> dict[str, Any]:
@@ -145,20 +157,26 @@ class PETCalculator(Calculator):
         changed: dict[str, Any] = super().set(**options)
         return changed
 
-    def _build(self, options: dict[str, Any]) -> Engine:
+    def _build(self, options: dict[str, Any]) -> Engine | CommitteeEngine:
+        options = dict(options)
+        check_threshold(options.pop("uncertainty_threshold"), self.model)
         device, dtype, budget = (options[k] for k in ("device", "dtype", "memory_budget"))
         if not isinstance(options["skin"], Real):
             raise ValueError(f"skin: expected a length in Å, at least 0, got {options['skin']!r}")
         if not isinstance(options["splines"], bool):
             raise ValueError(f"splines: expected True or False, got {options['splines']!r}")
-        dtype = self.model.dtype if dtype is None else str(dtype).removeprefix("torch.")
-        given = {"device": str(device), "dtype": dtype, "memory_budget": _bytes(budget)}
-        given["invariant_atoms"] = self.model.invariant_atoms
+        given = {"device": str(device), "memory_budget": _bytes(budget)}
+
+        def make(model: Model) -> Engine:
+            own = {"dtype": model.dtype if dtype is None else str(dtype).removeprefix("torch.")}
+            own |= {"invariant_atoms": model.invariant_atoms}
+            return Engine(model.potential, **{**options, **given, **own})
+
         with torch.inference_mode(mode=False):  # in which a caller may be
-            return Engine(self.model.potential, **{**options, **given})
+            return make_engine(self.model, make)
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> Engine | CommitteeEngine:  # type: ignore[override]
         """What evaluates; it is built again after unpickling."""
         if self._engine is None:
             self._engine = self._build(self.parameters)
@@ -240,6 +258,7 @@ class PETCalculator(Calculator):
         found = self.compute([structure])[0]
         self._polarizability = found.pop("polarizability", None)  # ASE has no such property
         self.results = found
+        self.warn_if_uncertain(structure)
 
     def get_polarizability(self, atoms: Atoms | None = None) -> np.ndarray:
         """Static polarizability [3, 3], e²Å²/eV; times 14.39964 it is in Å³.
@@ -294,6 +313,15 @@ class PETCalculator(Calculator):
         structures = list(structures)
         if not structures:
             return []
+        results = self.engine(self.system_of(structures))
+        ends = np.cumsum([len(atoms) for atoms in structures])
+        return [
+            ase_results(results, k, slice(end - len(atoms), end), atoms)
+            for k, (atoms, end) in enumerate(zip(structures, ends.tolist(), strict=True))
+        ]
+
+    def system_of(self, structures: Sequence[Atoms]) -> System:
+        """Structures as the engine takes them, their elements checked, with charges and spins."""
         for atoms in structures:
             require_atoms(atoms)
             self.set_atoms(atoms)
@@ -302,12 +330,7 @@ class PETCalculator(Calculator):
             if any(name in atoms.info for atoms in structures):
                 values = [self._state(name, atoms) for atoms in structures]
                 system = replace(system, **{name: torch.tensor(values, dtype=torch.float64)})
-        results = self.engine(system)
-        ends = np.cumsum([len(atoms) for atoms in structures])
-        return [
-            ase_results(results, k, slice(end - len(atoms), end), atoms)
-            for k, (atoms, end) in enumerate(zip(structures, ends.tolist(), strict=True))
-        ]
+        return system
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """The checkpoint's path and sha256, and all options, for databases and trajectories."""

@@ -72,6 +72,14 @@ def takes_spin(backbone: Backbone) -> bool:
     return bool(getattr(backbone, "takes_spin", False))
 
 
+def columns(potential: Potential) -> tuple[int, ...]:
+    """What follows ``n_atoms`` in the shape of the energies: nothing, or how many stand side by side.
+
+    A potential of several energies names their number in its attribute ``columns``.
+    """
+    return tuple(getattr(potential, "columns", ()))
+
+
 def with_splines(backbone: Backbone) -> Backbone:
     """A copy of a backbone for evaluation, with splines for its functions of distances.
 

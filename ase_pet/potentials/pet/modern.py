@@ -150,6 +150,27 @@ class ModernPET(nn.Module):
             energies = energies + read(nodes, edges, rows)[:, 0]
         return self.hypers.energy_scale * energies
 
+    @property
+    def n_last_features(self) -> int:
+        """Number of features of an atom that the energy is linear in."""
+        return 2 * self.hypers.head_width * self.hypers.n_readouts
+
+    def last_features(self, graph: Graph) -> Tensor:
+        """Features [n_atoms, n_last_features] that the energy is linear in, but for a constant.
+
+        Layer by layer that is read: of nodes, then the sum over edges. In the network's dtype,
+        before the scale of the energies.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among ``species``.
+            ValueError: If a charge or multiplicity is beyond the model's table.
+        """
+        species = self.species_table(graph.numbers)
+        graph, rows = self._layout(graph)
+        features = self._features(graph, rows, species)
+        pairs = zip(self.energies, features, strict=True)
+        return torch.cat([read.last_features(*values, rows) for read, values in pairs], 1)
+
     def predict_direct(self, graph: Graph) -> dict[str, Tensor]:
         """What heads say without being derivatives of the energy; it does not conserve energy.
 
