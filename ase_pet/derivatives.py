@@ -54,14 +54,17 @@ def gradient(energies: Tensor, vectors: Tensor, *, create_graph: bool = False) -
     zeros = vectors.new_zeros(*vectors.shape, *energies.shape[1:])
     if not energies.requires_grad:
         return zeros
-    options = {"create_graph": create_graph, "retain_graph": create_graph or energies.dim() > 1}
     found = [
-        torch.autograd.grad(total, vectors, allow_unused=True, **options)[0]
-        for total in energies.sum(0).flatten()
+        torch.autograd.grad(
+            total,
+            vectors,
+            retain_graph=create_graph or energies.dim() > 1,
+            create_graph=create_graph,
+            allow_unused=True,
+        )[0]
+        for total in energies.sum(0).view(-1).unbind()
     ]
-    if found[0] is None:
-        return zeros
-    return torch.stack(found, -1).view_as(zeros) if energies.dim() > 1 else found[0]
+    return zeros if found[0] is None else torch.stack(found, -1).view_as(zeros)
 
 
 def evaluate(potential: Potential, graph: Graph, *, create_graph: bool = False) -> Evaluated:
@@ -106,7 +109,8 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     several = columns(potential)
     energies = vectors.new_zeros(graph.n_atoms, *several)
     by_vector, by_rotation, by_coefficient = (
-        value.new_zeros(*value.shape, *several) for value in (graph.vectors, rotations, coefficients)
+        value.new_zeros(*value.shape, *several)
+        for value in (graph.vectors, rotations, coefficients)
     )
     tensors = zero_tensors(potential.tensors, energies)
     for chunk in ensemble.chunks:

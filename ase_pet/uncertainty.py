@@ -12,6 +12,7 @@ with the features averaged as the energies are. They do not depend on the orient
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from ase_pet.derivatives import evaluate, forces_and_virials
 from ase_pet.ecse.projected import project
 from ase_pet.engine import Engine
 from ase_pet.errors import GeometryError
+from ase_pet.potentials.base import Potential
 from ase_pet.potentials.last_layer import LastLayer
 from ase_pet.potentials.tensors import predict
 
@@ -102,19 +104,17 @@ def last_layer_uncertainty(
             with torch.no_grad():
                 values, _ = predict(project(backbone, projections), graph)
             return Uncertainty(kind, graph.n_atoms, *_of_energies(values))
-        values, variances, virial = [], 0.0, 0.0
-        for part in projections.split(_TOGETHER):
-            found = evaluate(project(backbone, part), graph)
-            values.append(found.energies)
-            one, other = _variances(found.gradients, graph)
-            variances, virial = variances + one, virial + other
+        found = [
+            _derived(project(backbone, part), graph) for part in torch.split(projections, _TOGETHER)
+        ]
+        parts, squares, virials = zip(*found, strict=True)
         volume = float(system.volumes[0])
         return Uncertainty(
             kind,
             graph.n_atoms,
-            *_of_energies(torch.cat(values, 1)),
-            forces=variances.sqrt().cpu().numpy(),
-            stress=float(virial.sqrt()) / volume if volume > 0 else None,
+            *_of_energies(torch.cat(parts, 1)),
+            forces=torch.stack(squares).sum(0).sqrt().cpu().numpy(),
+            stress=math.sqrt(sum(virials)) / volume if volume > 0 else None,
         )
 
 
@@ -123,11 +123,12 @@ def _of_energies(values: Tensor) -> tuple[float, np.ndarray]:
     return float(values.sum(0).norm()), values.norm(dim=1).cpu().numpy()
 
 
-def _variances(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-    """Summed squares of forces [n_atoms] and virial, from gradients [n_edges, 3, n]."""
-    squares, total = gradients.new_zeros(graph.n_atoms), gradients.new_zeros(())
-    for g in gradients.unbind(2):
+def _derived(potential: Potential, graph: Graph) -> tuple[Tensor, Tensor, float]:
+    """Projections [n_atoms, n], and summed squares of their forces [n_atoms] and virial."""
+    found = evaluate(potential, graph)
+    squares, total = graph.vectors.new_zeros(graph.n_atoms), 0.0
+    for g in found.gradients.unbind(2):
         forces, virials = forces_and_virials(g, graph)
         squares += forces.square().sum(1)
-        total += virials.sum(0).square().sum()
-    return squares, total
+        total += float(virials.sum(0).square().sum())
+    return found.energies, squares, total

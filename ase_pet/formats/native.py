@@ -257,7 +257,9 @@ def _repulsion(options: Mapping[str, Any] | None) -> ZBL | CovalentZBL | None:
 
 
 def _fields(uncertainty: LastLayer | None) -> dict[str, Any] | None:
-    return uncertainty and {f.name: getattr(uncertainty, f.name) for f in fields(uncertainty)}
+    if uncertainty is None:
+        return None
+    return {field.name: getattr(uncertainty, field.name) for field in fields(uncertainty)}
 
 
 def _last_layer(

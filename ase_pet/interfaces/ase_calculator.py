@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
@@ -21,6 +20,7 @@ from ase_pet.ecse.settings import describe
 from ase_pet.engine import Engine
 from ase_pet.errors import UnknownSpeciesError
 from ase_pet.formats import Model
+from ase_pet.interfaces.ase_models import make_engine, read_models
 from ase_pet.interfaces.ase_structures import (
     ase_results,
     has_volume,
@@ -28,17 +28,11 @@ from ase_pet.interfaces.ase_structures import (
     require_atoms,
     system_from_atoms,
 )
-from ase_pet.interfaces.ase_uncertainty import (
-    WithUncertainty,
-    check_threshold,
-    make_engine,
-    read_models,
-)
+from ase_pet.interfaces.ase_uncertainty import WithUncertainty
 from ase_pet.potentials.species import symbols
 
 #: What a model may want to know of a structure beside its atoms, in ``atoms.info``.
 _STATE = ("charge", "spin")
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 class PETCalculator(WithUncertainty, Calculator):
@@ -158,25 +152,10 @@ class PETCalculator(WithUncertainty, Calculator):
         return changed
 
     def _build(self, options: dict[str, Any]) -> Engine | CommitteeEngine:
-        options = dict(options)
-        check_threshold(options.pop("uncertainty_threshold"), self.model)
-        device, dtype, budget = (options[k] for k in ("device", "dtype", "memory_budget"))
-        if not isinstance(options["skin"], Real):
-            raise ValueError(f"skin: expected a length in Å, at least 0, got {options['skin']!r}")
-        if not isinstance(options["splines"], bool):
-            raise ValueError(f"splines: expected True or False, got {options['splines']!r}")
-        given = {"device": str(device), "memory_budget": _bytes(budget)}
-
-        def make(model: Model) -> Engine:
-            own = {"dtype": model.dtype if dtype is None else str(dtype).removeprefix("torch.")}
-            own |= {"invariant_atoms": model.invariant_atoms}
-            return Engine(model.potential, **{**options, **given, **own})
-
-        with torch.inference_mode(mode=False):  # in which a caller may be
-            return make_engine(self.model, make)
+        return make_engine(self.model, options)
 
     @property
-    def engine(self) -> Engine | CommitteeEngine:  # type: ignore[override]
+    def engine(self) -> Engine | CommitteeEngine:
         """What evaluates; it is built again after unpickling."""
         if self._engine is None:
             self._engine = self._build(self.parameters)
@@ -346,15 +325,3 @@ class PETCalculator(WithUncertainty, Calculator):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made again: networks on their device, neighbour lists."""
         return {**self.__dict__, "_engine": None}
-
-
-def _bytes(budget: int | str) -> int:
-    """Number of bytes of ``2_000_000_000`` or ``"2GB"``."""
-    text = str(budget).strip().upper()
-    match = re.fullmatch(r"([0-9]+\.?[0-9]*)\s*([KMGT]?B?)", text)
-    if isinstance(budget, bool) or not match or match[2] not in _UNITS or not float(match[1]):
-        raise ValueError(
-            f"memory_budget: expected a positive number of bytes or a text like '500MB' or '2GB', "
-            f"got {budget!r}"
-        )
-    return int(float(match[1]) * _UNITS[match[2]])

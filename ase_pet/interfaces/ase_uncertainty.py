@@ -1,11 +1,9 @@
-"""Uncertainties of the ASE calculator, and the models that it is made of."""
+"""Uncertainties of the ASE calculator."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from numbers import Real
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from ase import Atoms
@@ -14,69 +12,23 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase_pet.committee import Committee, CommitteeEngine
 from ase_pet.data import System
 from ase_pet.engine import Engine
-from ase_pet.formats import Model, load
+from ase_pet.formats import Model
+from ase_pet.interfaces.ase_models import WHICH
 from ase_pet.uncertainty import Uncertainty, last_layer_uncertainty
-
-_WHICH = (
-    "models of metatrain that are wrapped as 'llpr' have one, and so has any committee, "
-    "PETCalculator([model, model, ...])"
-)
-
-
-def read_models(given: object) -> Model | Committee:
-    """A model or a committee from what a user gives: a path, a model, or a list of them.
-
-    Raises:
-        TypeError: If something is neither.
-        CheckpointError: If a checkpoint cannot be read.
-        ValueError: If models make no committee.
-    """
-    if isinstance(given, list | tuple):
-        return Committee(tuple(_read_model(one) for one in given))
-    return given if isinstance(given, Committee) else _read_model(given)
-
-
-def _read_model(given: object) -> Model:
-    if not isinstance(given, str | Path | Model):
-        raise TypeError(
-            f"model: expected a path, a Model or a list of them, got {type(given).__name__}"
-        )
-    return given if isinstance(given, Model) else load(given)
-
-
-def make_engine(
-    model: Model | Committee, make: Callable[[Model], Engine]
-) -> Engine | CommitteeEngine:
-    """One engine, or one for each member of a committee."""
-    if isinstance(model, Committee):
-        return CommitteeEngine([make(member) for member in model.members])
-    return make(model)
-
-
-def check_threshold(threshold: object, model: Model | Committee) -> None:
-    """Check the option ``uncertainty_threshold``.
-
-    Raises:
-        ValueError: If it is no positive number, or the model has no uncertainty.
-    """
-    if threshold is None:
-        return
-    if isinstance(threshold, bool) or not isinstance(threshold, Real) or not threshold > 0:
-        raise ValueError(
-            f"uncertainty_threshold: expected a positive energy in eV or None, got {threshold!r}"
-        )
-    if not model.uncertainties:
-        raise ValueError(f"uncertainty_threshold: this model has no uncertainty; {_WHICH}")
 
 
 class WithUncertainty:
     """What the calculator says of its own errors."""
 
     model: Model | Committee
-    engine: Engine | CommitteeEngine
     atoms: Atoms | None
     parameters: dict[str, Any]
     _warned: float | None = None
+
+    @property
+    def engine(self) -> Engine | CommitteeEngine:
+        """What evaluates."""
+        raise NotImplementedError
 
     def system_of(self, structures: Sequence[Atoms]) -> System:
         """Checked structures as the engine takes them."""
@@ -118,17 +70,17 @@ class WithUncertainty:
             raise ValueError("atoms: none given, and none were evaluated before")
         kinds = self.model.uncertainties
         if not kinds:
-            raise PropertyNotImplementedError(f"uncertainty: this model has none; {_WHICH}")
+            raise PropertyNotImplementedError(f"uncertainty: this model has none; {WHICH}")
         kind = kinds[0] if kind is None else kind
         if kind not in kinds:
             raise ValueError(f"kind: this model has {' and '.join(kinds)}, got {kind!r}")
         system = self.system_of([structure])
         if isinstance(self.engine, CommitteeEngine):
             return self.engine.uncertainty(system)
-        assert isinstance(self.model, Model) and self.model.uncertainty is not None
-        return last_layer_uncertainty(
-            self.engine, self.model.uncertainty, system, kind, forces=forces
-        )
+        assert isinstance(self.model, Model)
+        layer = self.model.uncertainty
+        assert layer is not None
+        return last_layer_uncertainty(self.engine, layer, system, kind, forces=forces)
 
     def warn_if_uncertain(self, atoms: Atoms) -> None:
         """Warn, once for each value of ``uncertainty_threshold``, of a structure beyond it."""

@@ -73,9 +73,9 @@ def takes_spin(backbone: Backbone) -> bool:
 
 
 def columns(potential: Potential) -> tuple[int, ...]:
-    """What follows ``n_atoms`` in the shape of the energies: nothing, or how many stand side by side.
+    """Shape of the energies of one atom: ``()``, or that of several, side by side.
 
-    A potential of several energies names their number in its attribute ``columns``.
+    A potential of several energies names it in its attribute ``columns``.
     """
     return tuple(getattr(potential, "columns", ()))
 

@@ -15,6 +15,7 @@ Source:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -113,11 +114,14 @@ class LastLayer:
         if kind not in self.kinds:
             raise ValueError(f"kind: expected one of {self.kinds}, got {kind!r}")
         if kind == "llpr":
-            L = self.cholesky.to(torch.float64)  # type: ignore[union-attr]
+            assert self.cholesky is not None
+            L = self.cholesky.to(torch.float64)
             eye = torch.eye(len(L), dtype=L.dtype, device=L.device)
-            return self.multiplier * torch.linalg.solve_triangular(L, eye, upper=False)
-        w = self.members.to(torch.float64)  # type: ignore[union-attr]
-        return (w - w.mean(0)) / (len(w) - 1) ** 0.5
+            inverse: Tensor = torch.linalg.solve_triangular(L, eye, upper=False)
+            return self.multiplier * inverse
+        assert self.members is not None
+        w = self.members.to(torch.float64)
+        return (w - w.mean(0)) / math.sqrt(len(w) - 1)
 
 
 def _finite(value: Tensor) -> bool:

@@ -2,8 +2,8 @@
 
 A checkpoint is a dictionary with ``architecture_name``, ``model_ckpt_version``, ``model_data``
 (hyperparameters, elements, targets) and weights. Released models are often wrapped to predict
-uncertainties ("llpr"); the PET inside is read, and what the wrapper knows of its energy. Objects of foreign classes are read as inert
-records, see :class:`~ase_pet.formats.torch_file.Record`.
+uncertainties ("llpr"); the PET inside is read, and what the wrapper knows of its energy. Objects of
+foreign classes are read as inert records, see :class:`~ase_pet.formats.torch_file.Record`.
 
 Source:
     https://github.com/metatensor/metatrain

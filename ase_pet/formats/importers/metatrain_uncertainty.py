@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,14 @@ def last_layer(
 def _buffer(state: Mapping[str, Any], kind: str, target: str) -> Tensor | None:
     """A tensor of a target; names differ with the version and with the name of the target."""
     plain = target.removeprefix("mtt::")
-    for name in (f"{kind}_{plain}_uncertainty", f"{kind}_mtt::aux::{plain}_uncertainty"):
-        if isinstance(state.get(name), Tensor):
-            return state[name]
-    return None
+    names = (f"{kind}_{plain}_uncertainty", f"{kind}_mtt::aux::{plain}_uncertainty")
+    return _first(state, names)
+
+
+def _first(state: Mapping[str, Any], names: Sequence[str]) -> Tensor | None:
+    """The first of some tensors that is there."""
+    found = (state[name] for name in names if isinstance(state.get(name), Tensor))
+    return next(found, None)
 
 
 def _cholesky(state: Mapping[str, Any], target: str) -> Tensor | None:
@@ -93,7 +97,7 @@ def _decomposed(covariance: Tensor) -> Tensor | None:
     while regulariser < _LAST:
         L, failed = torch.linalg.cholesky_ex(symmetric + regulariser * eye)
         if not failed:
-            return L.to(covariance.dtype)
+            return torch.as_tensor(L, dtype=covariance.dtype)
         regulariser *= 10.0
     return None
 
@@ -101,9 +105,8 @@ def _decomposed(covariance: Tensor) -> Tensor | None:
 def _members(state: Mapping[str, Any], target: str, version: int) -> Tensor | None:
     """Weights of the ensemble, one row a member."""
     if version >= 3:
-        return state.get(f"llpr_ensemble_layers.{target}.weight")
+        return _first(state, [f"llpr_ensemble_layers.{target}.weight"])
     plain = target.removeprefix("mtt::")
-    for name in (f"{plain}_ensemble_weights", f"mtt::aux::{plain}_ensemble_weights"):
-        if isinstance(state.get(name), Tensor):
-            return state[name].T.contiguous()
-    return None
+    names = (f"{plain}_ensemble_weights", f"mtt::aux::{plain}_ensemble_weights")
+    found = _first(state, names)
+    return None if found is None else found.T.contiguous()

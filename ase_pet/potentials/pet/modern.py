@@ -168,8 +168,11 @@ class ModernPET(nn.Module):
         species = self.species_table(graph.numbers)
         graph, rows = self._layout(graph)
         features = self._features(graph, rows, species)
-        pairs = zip(self.energies, features, strict=True)
-        return torch.cat([read.last_features(*values, rows) for read, values in pairs], 1)
+        found = [
+            read.last_features(nodes, edges, rows)  # type: ignore[operator]
+            for read, (nodes, edges) in zip(self.energies, features, strict=True)
+        ]
+        return torch.cat(found, 1)
 
     def predict_direct(self, graph: Graph) -> dict[str, Tensor]:
         """What heads say without being derivatives of the energy; it does not conserve energy.

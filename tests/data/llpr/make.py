@@ -1,6 +1,6 @@
 """Makes the checkpoints and reference numbers of this folder with metatrain, see README.md.
 
-    python make.py
+python make.py
 """
 
 from __future__ import annotations
