@@ -49,6 +49,7 @@ def show_info(model: ModelPath, json: Json = False) -> None:
         "parameters": n_parameters,
         "dtype": found.dtype,
         "predicts": ", ".join(("energy, forces, stress", *found.tensors)),
+        "uncertainty": ", ".join(found.uncertainties) or "none",
         "self-test": "yes" if found.self_test else "no",
         **{name: value for name, value in found.metadata.items() if value is not None},
     }

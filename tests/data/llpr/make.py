@@ -111,11 +111,8 @@ def evaluate(path: Path, atoms: Atoms) -> dict[str, object]:
 def main() -> None:
     """Write everything."""
     chosen = structures()
-    for atoms in chosen[1:8:2]:
-        atoms.info["total"] = 0.0
     ase.io.write(HERE / "structures.xyz", chosen[1:8:2], format="extxyz")
     asked = ase.io.read(HERE / "structures.xyz", ":")  # as rounded as they are in the file
-    chosen = structures()
     reference = {}
     for name, model in VARIANTS.items():
         with tempfile.TemporaryDirectory() as folder:

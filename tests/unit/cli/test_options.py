@@ -22,7 +22,7 @@ def test_the_command_line_has_every_option_of_the_calculator_with_its_default() 
 def test_commands_take_the_model_first_and_the_options_last() -> None:
     names = list(inspect.signature(simulation.run_dynamics).parameters)
     assert names[:2] == ["model", "structure"]
-    assert names[-1] == "splines"
+    assert names[-1] == "uncertainty_threshold"
     assert "calculator" not in names
 
 

@@ -92,6 +92,7 @@ def test_signature_is_the_documented_one() -> None:
         "charge": 0.0,
         "spin": 1.0,
         "splines": False,
+        "uncertainty_threshold": None,
     }
     assert ase_pet.PETCalculator is PETCalculator
 
