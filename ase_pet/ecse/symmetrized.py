@@ -129,9 +129,13 @@ class Symmetrized(Wrapped):
 
     def around(self, backbone: Backbone) -> Symmetrized:
         """The same average of another backbone of the same reach."""
-        options = (self.symmetry, self.ensemble_name, self.settings, self.memory_budget)
-        names = ("symmetry", "ensemble", "weights", "memory_budget")
-        return Symmetrized(backbone, **dict(zip(names, options, strict=True)))  # type: ignore[arg-type]
+        return Symmetrized(
+            backbone,
+            symmetry=self.symmetry,
+            ensemble=self.ensemble_name,
+            weights=self.settings,
+            memory_budget=self.memory_budget,
+        )
 
     def memory(self, n_atoms: int, n_neighbors: int) -> int:
         """Estimate the bytes of one evaluation: at most the budget, or one copy."""
