@@ -37,6 +37,9 @@ def evaluate_structures(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Extended XYZ file for the results.")
     ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option(help="Also that of the energy, of models that have one.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Energies, forces and stress of the structures in a file, and what else a model predicts."""
@@ -61,6 +64,8 @@ def evaluate_structures(
 
         batch = structures[start : start + _BATCH]
         results += evaluate_together(calculator.compute, batch, name)
+    for atoms, found in zip(structures, results, strict=True) if uncertainty else ():
+        found["energy_uncertainty"] = calculator.uncertainty(atoms).energy
     if out is not None:
         for atoms, found in zip(structures, results, strict=True):
             known = {name: value for name, value in found.items() if name in all_properties}
@@ -74,7 +79,8 @@ def evaluate_structures(
     table = Table(title=f"{structure}, {calculator.model.path}")
     columns = ["", "formula", "energy\neV", "\neV/atom", "max force\neV/Å", "pressure\nGPa"]
     has_dipoles = any("dipole" in found for found in results)
-    for column in [*columns, "dipole\ne·Å"] if has_dipoles else columns:
+    columns += ["dipole\ne·Å"] if has_dipoles else []
+    for column in [*columns, "uncertainty\neV"] if uncertainty else columns:
         table.add_column(column, justify="right", no_wrap=column != "formula")
     for k, (atoms, found) in enumerate(zip(structures, results, strict=True)):
         force = np.linalg.norm(found["forces"], axis=1).max()
@@ -87,6 +93,7 @@ def evaluate_structures(
             f"{force:.6f}",
             "-" if pressure is None else f"{pressure:.4f}",
             *([_norm(found.get("dipole"))] if has_dipoles else []),
+            *([f"{found['energy_uncertainty']:.6f}"] if uncertainty else []),
         )
     return make_console().print(table)
 

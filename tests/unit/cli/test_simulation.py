@@ -61,6 +61,20 @@ def test_commas_make_a_committee(run, checkpoint: Path, silicon: Path, tmp_path:
     assert "this model has no uncertainty" in refused.stderr
 
 
+def test_eval_tells_the_uncertainty(run, silicon: Path, tmp_path: Path) -> None:
+    wrapped = Path(__file__).parents[2] / "data" / "llpr" / "feedforward.ckpt"
+    atoms = ase.io.read(wrapped.with_name("structures.xyz"), "0")
+    ase.io.write(tmp_path / "in.extxyz", atoms)
+    options = ("--uncertainty", "--out", tmp_path / "out.extxyz")
+    found = run("eval", wrapped, tmp_path / "in.extxyz", *options)
+    expected = PETCalculator(wrapped).uncertainty(atoms).energy
+    assert f"{expected:.6f}" in found.stdout
+    written = ase.io.read(tmp_path / "out.extxyz").info["energy_uncertainty"]
+    assert written == pytest.approx(expected, rel=1e-6)
+    plain = run("eval", wrapped, tmp_path / "in.extxyz")
+    assert "uncertainty" not in plain.stdout
+
+
 def test_eval_shows_a_table_and_takes_the_calculators_options(
     run, checkpoint: Path, silicon: Path
 ) -> None:
