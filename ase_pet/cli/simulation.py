@@ -23,6 +23,8 @@ from ase_pet.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from ase_pet import PETCalculator
 
 #: Structures that are evaluated together.
@@ -44,13 +46,10 @@ def evaluate_structures(
 ) -> None:
     """Energies, forces and stress of the structures in a file, and what else a model predicts."""
     import numpy as np
-    from ase.calculators.calculator import all_properties
-    from ase.calculators.singlepoint import SinglePointCalculator
 
     from ase_pet.interfaces.ase_structures import evaluate_together
-    from ase_pet.potentials.tensors import RANKS
     from ase_pet.units import EV_PER_A3_IN_GPA
-    from ase_pet.workflows.output import check_format, write_structure
+    from ase_pet.workflows.output import check_format
 
     structures = read_structures(structure, index)
     if out is not None:
@@ -67,13 +66,7 @@ def evaluate_structures(
     for atoms, found in zip(structures, results, strict=True) if uncertainty else ():
         found["energy_uncertainty"] = calculator.uncertainty(atoms).energy
     if out is not None:
-        for atoms, found in zip(structures, results, strict=True):
-            known = {name: value for name, value in found.items() if name in all_properties}
-            atoms.calc = SinglePointCalculator(atoms, **known)
-            for label in RANKS:  # that of the file is not the model's
-                atoms.info.pop(label, None)
-            atoms.info.update({k: value for k, value in found.items() if k not in known})
-        write_structure(out, structures)
+        _write_results(out, structures, results)
     if json:
         return show_json(results)
     table = Table(title=f"{structure}, {calculator.model.path}")
@@ -96,6 +89,23 @@ def evaluate_structures(
             *([f"{found['energy_uncertainty']:.6f}"] if uncertainty else []),
         )
     return make_console().print(table)
+
+
+def _write_results(out: Path, structures: list[Atoms], results: list[dict[str, Any]]) -> None:
+    """Write structures with what ASE knows as results, and the rest as their information."""
+    from ase.calculators.calculator import all_properties
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from ase_pet.potentials.tensors import RANKS
+    from ase_pet.workflows.output import write_structure
+
+    for atoms, found in zip(structures, results, strict=True):
+        known = {name: value for name, value in found.items() if name in all_properties}
+        atoms.calc = SinglePointCalculator(atoms, **known)
+        for label in (*RANKS, "energy_uncertainty"):  # that of the file is not the model's
+            atoms.info.pop(label, None)
+        atoms.info.update({k: value for k, value in found.items() if k not in known})
+    write_structure(out, structures)
 
 
 def _norm(vector: Any) -> str:

@@ -40,7 +40,8 @@ class PETCalculator(WithUncertainty, Calculator):
 
     Energies, forces and stress come from one evaluation and are exact derivatives of one energy.
     Models that were trained on them give ``atoms.get_dipole_moment()`` and
-    :meth:`get_polarizability` of molecules, which turn with the molecule exactly.
+    :meth:`get_polarizability` of molecules, which turn with the molecule exactly. Committees, and
+    models with a calibrated last layer, say how far they may be off: :meth:`uncertainty`.
 
     The ensemble says which coordinate systems serve which atoms:
 
