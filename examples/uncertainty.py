@@ -22,7 +22,7 @@ def main() -> None:
     """Stretch a crystal, ask for energies and uncertainties, and draw both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["pet-si", "tensornet-si"])
-    parser.add_argument("--points", type=int, default=7)
+    parser.add_argument("--points", type=int, default=13)
     parser.add_argument("--out", type=Path, default=Path("uncertainty"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)

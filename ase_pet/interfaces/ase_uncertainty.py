@@ -45,9 +45,9 @@ class WithUncertainty:
         * ``"committee"``: likewise, of the models of a committee.
 
         The energy takes one evaluation without gradients. Forces and stress take one backward pass
-        for each feature of the last layer with ``"llpr"``, or each member of an ``"ensemble"``: as
-        long as many evaluations of the forces. All of a committee comes at once, with no cost where
-        the structure was evaluated last.
+        for each feature of the last layer with ``"llpr"``, or each member of an ``"ensemble"``, and
+        such a pass half the time of an evaluation of the forces. All of a committee comes at once,
+        with no cost where the structure was evaluated last.
 
         Args:
             atoms: The structure; by default the one that was evaluated last.
