@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ase_pet.data import Graph, Results
 from ase_pet.ecse import Symmetrized
-from ase_pet.potentials.base import Potential, takes_positions
+from ase_pet.potentials.base import Potential, columns, takes_positions
 from ase_pet.potentials.tensors import predict, symmetric, zero_tensors
 from ase_pet.potentials.total import Total
 
@@ -30,8 +30,8 @@ class Evaluated(NamedTuple):
     """What a potential says of the atoms of a graph.
 
     Attributes:
-        energies: [n_atoms], eV, float64.
-        gradients: dE/dr, [n_edges, 3], eV/Å, float64.
+        energies: [n_atoms], eV, float64; [n_atoms, n] of a potential of n energies.
+        gradients: dE/dr, [n_edges, 3], eV/Å, float64; [n_edges, 3, n] of n energies.
         tensors: [n_atoms, 3] or [n_atoms, 3, 3] by name, float64; see ``potentials.tensors``.
         by_space: dE/dr of positions [n_atoms, 3] and of lattice vectors [n_systems, 3, 3], eV/Å,
             at constant edge vectors; ``None`` if the potential does not depend on them.
@@ -49,12 +49,13 @@ def gradients(
     """Gradients of the summed energies with respect to edge vectors and whatever else.
 
     Args:
-        energies: [n_atoms], eV.
+        energies: [n_atoms], eV, or [n_atoms, n], whose columns take one backward pass each.
         leaves: Å, each requires a gradient.
         create_graph: Keep the results differentiable, as training needs it.
 
     Returns:
-        One for each leaf, eV/Å; zero where the energies do not depend on it.
+        One for each leaf, in its shape or with n more columns, eV/Å; zero where the energies do not
+        depend on it.
 
     Raises:
         RuntimeError: In ``torch.inference_mode()``, where nothing can be differentiated.
@@ -62,16 +63,23 @@ def gradients(
     if torch.is_inference_mode_enabled():
         raise RuntimeError("forces need autograd: leave torch.inference_mode() to evaluate them")
     if not energies.requires_grad:
-        return [torch.zeros_like(leaf) for leaf in leaves]
-    return list(
-        torch.autograd.grad(
-            energies.sum(),
+        return [leaf.new_zeros(*leaf.shape, *energies.shape[1:]) for leaf in leaves]
+
+    def pull(total: Tensor, *, again: bool) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = torch.autograd.grad(
+            total,
             leaves,
+            retain_graph=again or create_graph,
             create_graph=create_graph,
             allow_unused=True,
             materialize_grads=True,
         )
-    )
+        return found
+
+    if energies.dim() == 1:
+        return list(pull(energies.sum(), again=False))
+    found = [pull(total, again=True) for total in energies.sum(0)]
+    return [torch.stack(columns, -1) for columns in zip(*found, strict=True)]
 
 
 def _with_leaves(potential: Potential, graph: Graph) -> tuple[Graph, list[Tensor]]:
@@ -129,10 +137,12 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     with torch.enable_grad():
         ensemble = potential.ensemble(graph)
     rotations, coefficients = ensemble.rotations.detach(), ensemble.coefficients.detach()
-    energies = vectors.new_zeros(graph.n_atoms)
-    by_vector = torch.zeros_like(vectors)
-    by_space = [torch.zeros_like(leaf) for leaf in leaves]
-    by_rotation, by_coefficient = torch.zeros_like(rotations), torch.zeros_like(coefficients)
+    several = columns(potential)
+    energies = vectors.new_zeros(graph.n_atoms, *several)
+    by_vector, by_rotation, by_coefficient = (
+        value.new_zeros(*value.shape, *several) for value in (vectors, rotations, coefficients)
+    )
+    by_space = [leaf.new_zeros(*leaf.shape, *several) for leaf in leaves]
     tensors = zero_tensors(potential.tensors, energies)
     for chunk in ensemble.chunks:
         copies, of_node, reads = ensemble.copies(chunk)
@@ -141,7 +151,7 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
             rotated = torch.einsum("eij,ej->ei", rotation, original).requires_grad_(True)
             copied, turned = predict(potential.backbone, copies.graph.with_vectors(rotated))
             copied = copied[: len(of_node)].to(energies.dtype)[reads]
-            share = coefficients[of_node[reads]] * copied
+            share = torch.einsum("n,n...->n...", coefficients[of_node[reads]], copied)
             g, *parts = gradients(share, [rotated, *leaves])
         energies.index_add_(0, copies.nodes[reads], share.detach())
         with torch.no_grad():
@@ -150,10 +160,10 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
         for total, part in zip(by_space, parts, strict=True):
             total += part
         by_coefficient.index_add_(0, of_node[reads], copied.detach())
-        by_vector.index_add_(0, copies.edges, torch.einsum("eij,ei->ej", rotation, g))
-        by_rotation.index_add_(0, copies.frames, g[:, :, None] * original[:, None, :])
+        by_vector.index_add_(0, copies.edges, torch.einsum("eij,ei...->ej...", rotation, g))
+        by_rotation.index_add_(0, copies.frames, torch.einsum("ei...,ej->eij...", g, original))
     differentiable = [
-        (value, weight)
+        (value, weight.view(*value.shape, -1))
         for value, weight in (
             (ensemble.rotations, by_rotation),
             (ensemble.coefficients, by_coefficient),
@@ -162,8 +172,11 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     ]
     if differentiable:
         values, weights = zip(*differentiable, strict=True)
-        (g,) = torch.autograd.grad(values, vectors, weights)
-        by_vector = by_vector + g
+        found = [
+            torch.autograd.grad(values, vectors, column, retain_graph=True)[0]
+            for column in zip(*(weight.unbind(-1) for weight in weights), strict=True)
+        ]
+        by_vector = by_vector + torch.stack(found, -1).view_as(by_vector)
     tensors = {name: value.to(torch.float64) for name, value in tensors.items()}
     return Evaluated(
         energies.to(torch.float64), by_vector.to(torch.float64), tensors, _pair(by_space)

@@ -66,6 +66,7 @@ def show_info(
         "dtype": found.dtype,
         "predicts": ", ".join(("energy, forces, stress", *found.tensors)),
         "direct heads": ", ".join(found.direct) or "no",
+        "uncertainty": ", ".join(found.uncertainties) or "none",
         "self-test": "yes" if found.self_test else "no",
         **{name: value for name, value in found.metadata.items() if value is not None},
     }
@@ -82,12 +83,15 @@ def show_info(
 def _count(model: Model, atoms: Atoms, *, symmetry: str, **options: Any) -> list[dict[str, Any]]:
     """What each ensemble takes, and which ``"auto"`` would."""
     from ase_pet import PETCalculator
+    from ase_pet.engine import Engine
     from ase_pet.interfaces.ase_structures import system_from_atoms
 
     calculator = PETCalculator(model, symmetry=parse_symmetry(symmetry), **options)
     calculator.set_atoms(atoms)
-    auto = calculator.engine.choose(len(atoms), bool(atoms.pbc.any()))
-    costs = calculator.engine.costs(system_from_atoms([atoms]))
+    engine = calculator.engine
+    assert isinstance(engine, Engine)
+    auto = engine.choose(len(atoms), bool(atoms.pbc.any()))
+    costs = engine.costs(system_from_atoms([atoms]))
     return [
         {
             "ensemble": name or "bare",

@@ -24,6 +24,13 @@ SYMMETRIES = {"o(3)": "O(3)", "o3": "O(3)", "so(3)": "SO(3)", "so3": "SO(3)", "n
 ModelPath = Annotated[
     str, typer.Argument(metavar="MODEL", help="Checkpoint, or the name of a shipped model.")
 ]
+ModelPaths = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Checkpoint, or the name of a shipped model; a committee with commas between them.",
+    ),
+]
 StructurePath = Annotated[
     Path, typer.Argument(metavar="STRUCTURE", help="File in any format that ASE reads.")
 ]
@@ -40,7 +47,7 @@ OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for the fil
 
 
 def _calculator(
-    model: ModelPath,
+    model: ModelPaths,
     *,
     device: Device = "auto",
     dtype: Dtype = None,
@@ -59,11 +66,15 @@ def _calculator(
         str, typer.Option(help="conservative, or direct: faster, does not conserve energy.")
     ] = "conservative",
     target: Target = None,
+    uncertainty_threshold: Annotated[
+        float | None, typer.Option(help="Warn once above this uncertainty, eV an atom.")
+    ] = None,
 ) -> PETCalculator:
     from ase_pet import PETCalculator
 
+    several = "," in model and not Path(model).exists()
     return PETCalculator(
-        model,
+        model.split(",") if several else model,
         device=device,
         dtype=dtype,
         symmetry=parse_symmetry(symmetry),
@@ -77,6 +88,7 @@ def _calculator(
         splines=splines,
         forces=forces,
         target=parse_target(target),
+        uncertainty_threshold=uncertainty_threshold,
     )
 
 

@@ -23,6 +23,8 @@ from ase_pet.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from ase_pet import PETCalculator
 
 #: Structures that are evaluated together.
@@ -37,17 +39,17 @@ def evaluate_structures(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Extended XYZ file for the results.")
     ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option(help="Also that of the energy, of models that have one.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Energies, forces and stress of the structures in a file, and what else a model predicts."""
     import numpy as np
-    from ase.calculators.calculator import all_properties
-    from ase.calculators.singlepoint import SinglePointCalculator
 
     from ase_pet.interfaces.ase_structures import evaluate_together
-    from ase_pet.potentials.tensors import RANKS
     from ase_pet.units import EV_PER_A3_IN_GPA
-    from ase_pet.workflows.output import check_format, write_structure
+    from ase_pet.workflows.output import check_format
 
     structures = read_structures(structure, index)
     if out is not None:
@@ -61,20 +63,17 @@ def evaluate_structures(
 
         batch = structures[start : start + _BATCH]
         results += evaluate_together(calculator.compute, batch, name)
+    for atoms, found in zip(structures, results, strict=True) if uncertainty else ():
+        found["energy_uncertainty"] = calculator.uncertainty(atoms).energy
     if out is not None:
-        for atoms, found in zip(structures, results, strict=True):
-            known = {name: value for name, value in found.items() if name in all_properties}
-            atoms.calc = SinglePointCalculator(atoms, **known)
-            for label in RANKS:  # that of the file is not the model's
-                atoms.info.pop(label, None)
-            atoms.info.update({k: value for k, value in found.items() if k not in known})
-        write_structure(out, structures)
+        _write_results(out, structures, results)
     if json:
         return show_json(results)
     table = Table(title=f"{structure}, {calculator.model.path}")
     columns = ["", "formula", "energy\neV", "\neV/atom", "max force\neV/Å", "pressure\nGPa"]
     has_dipoles = any("dipole" in found for found in results)
-    for column in [*columns, "dipole\ne·Å"] if has_dipoles else columns:
+    columns += ["dipole\ne·Å"] if has_dipoles else []
+    for column in [*columns, "uncertainty\neV"] if uncertainty else columns:
         table.add_column(column, justify="right", no_wrap=column != "formula")
     for k, (atoms, found) in enumerate(zip(structures, results, strict=True)):
         force = np.linalg.norm(found["forces"], axis=1).max()
@@ -87,8 +86,26 @@ def evaluate_structures(
             f"{force:.6f}",
             "-" if pressure is None else f"{pressure:.4f}",
             *([_norm(found.get("dipole"))] if has_dipoles else []),
+            *([f"{found['energy_uncertainty']:.6f}"] if uncertainty else []),
         )
     return make_console().print(table)
+
+
+def _write_results(out: Path, structures: list[Atoms], results: list[dict[str, Any]]) -> None:
+    """Write structures with what ASE knows as results, and the rest as their information."""
+    from ase.calculators.calculator import all_properties
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from ase_pet.potentials.tensors import RANKS
+    from ase_pet.workflows.output import write_structure
+
+    for atoms, found in zip(structures, results, strict=True):
+        known = {name: value for name, value in found.items() if name in all_properties}
+        atoms.calc = SinglePointCalculator(atoms, **known)
+        for label in (*RANKS, "energy_uncertainty"):  # that of the file is not the model's
+            atoms.info.pop(label, None)
+        atoms.info.update({k: value for k, value in found.items() if k not in known})
+    write_structure(out, structures)
 
 
 def _norm(vector: Any) -> str:

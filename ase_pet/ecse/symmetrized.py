@@ -133,6 +133,16 @@ class Symmetrized(Wrapped):
         self.settings = settings(weights)
         self.memory_budget = memory_budget
 
+    def around(self, backbone: Backbone) -> Symmetrized:
+        """The same average of another backbone of the same reach."""
+        return Symmetrized(
+            backbone,
+            symmetry=self.symmetry,
+            ensemble=self.ensemble_name,
+            weights=self.settings,
+            memory_budget=self.memory_budget,
+        )
+
     def memory(self, n_atoms: int, n_neighbors: int) -> int:
         """Estimate the bytes of one evaluation: at most the budget, or one copy."""
         return max(self.memory_budget, self.backbone.memory(n_atoms, n_neighbors))
@@ -211,13 +221,13 @@ class Symmetrized(Wrapped):
         return [*chunks, slice(start, len(sizes))] if sizes else []
 
     def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
-        """Energies [n_atoms], eV, and tensors of the atoms, in the dtype of ``graph.vectors``.
+        """Energies [n_atoms, ...], eV, and tensors of the atoms, in the dtype of ``graph.vectors``.
 
         The whole evaluation stays on one autograd graph; :func:`ase_pet.derivatives.evaluate`
         does it chunk by chunk within the memory budget.
         """
         ensemble = self.ensemble(graph)
-        energies = graph.vectors.new_zeros(graph.n_atoms)
+        energies = graph.vectors.new_zeros(graph.n_atoms, *self.columns)
         tensors = zero_tensors(self.tensors, energies)
         for chunk in ensemble.chunks:
             copies, of_node, reads = ensemble.copies(chunk)
@@ -225,7 +235,8 @@ class Symmetrized(Wrapped):
                 "eij,ej->ei", ensemble.rotations[copies.frames], copies.graph.vectors
             )
             copied, turned = predict(self.backbone, copies.graph.with_vectors(rotated))
-            share = ensemble.coefficients[of_node] * copied[: len(of_node)].to(energies.dtype)
+            copied = copied[: len(of_node)].to(energies.dtype)
+            share = torch.einsum("n,n...->n...", ensemble.coefficients[of_node], copied)
             energies = energies.index_add(0, copies.nodes[reads], share[reads])
             for name, value in ensemble.turn_back(turned, of_node, reads).items():
                 tensors[name] = tensors[name].index_add(0, copies.nodes[reads], value)

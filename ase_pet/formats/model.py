@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ase_pet.potentials.direct import direct_heads
+from ase_pet.potentials.last_layer import LastLayer
 from ase_pet.potentials.total import Total
 
 
@@ -24,6 +25,7 @@ class Model:
         path: Where it was read from; empty for a model made in memory.
         sha256: Fingerprint of the file or files it was read from; empty for a model in memory.
         self_test: A small structure with its energy, forces and stress, bare and symmetrised.
+        uncertainty: What is known of the weights of its last layer, if anything.
     """
 
     potential: Total = field(repr=False)
@@ -33,6 +35,7 @@ class Model:
     path: str = ""
     sha256: str = ""
     self_test: dict[str, Any] | None = field(default=None, repr=False)
+    uncertainty: LastLayer | None = field(default=None, repr=False)
 
     @property
     def species(self) -> tuple[int, ...]:
@@ -58,6 +61,11 @@ class Model:
     def direct(self) -> tuple[str, ...]:
         """What it has heads for beside the energy: "forces", "stress" or nothing."""
         return direct_heads(self.potential.backbone)
+
+    @property
+    def uncertainties(self) -> tuple[str, ...]:
+        """Kinds of uncertainty that it has: "llpr", "ensemble", both or none."""
+        return () if self.uncertainty is None else self.uncertainty.kinds
 
     @property
     def invariant_atoms(self) -> bool:

@@ -16,6 +16,7 @@ Version 1 is a dictionary saved with ``torch.save`` and read with ``weights_only
                       {"radii": Å by atomic number}, or None
     metadata          see ``METADATA``
     self_test         see ``ase_pet.formats.self_test``, or None
+    uncertainty       fields of ``ase_pet.potentials.last_layer.LastLayer``, or None (version 3)
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from ase_pet.formats.networks import ARCHITECTURES, DTYPES, AnyBackbone, build, 
 from ase_pet.formats.self_test import check_self_test
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
+from ase_pet.potentials.last_layer import HasLastLayer, LastLayer
 from ase_pet.potentials.tensors import tensors_of
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl import ZBL
@@ -72,6 +74,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "zbl": (dict, type(None)),
     "metadata": dict,
     "self_test": (dict, type(None)),
+    "uncertainty": (dict, type(None)),
 }
 
 
@@ -137,6 +140,7 @@ def to_dict(model: Model) -> dict[str, Any]:
         "zbl": None if zbl is None else zbl.options,
         "metadata": {**dict.fromkeys(METADATA), **model.metadata},
         "self_test": model.self_test,
+        "uncertainty": _fields(model.uncertainty),
     }
 
 
@@ -173,6 +177,7 @@ def from_dict(content: object, where: str = "checkpoint", sha256: str = "") -> M
             raise ValueError(f"no energy for atomic number(s) {sorted(missing)}")
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: composition or zbl: {error}") from error
+    uncertainty = _last_layer(content["uncertainty"], backbone, where)
     if content["self_test"] is not None:
         check_self_test(content["self_test"], backbone.species, tensors_of(backbone), where)
     return Model(
@@ -183,6 +188,7 @@ def from_dict(content: object, where: str = "checkpoint", sha256: str = "") -> M
         path=where,
         sha256=sha256,
         self_test=content["self_test"],
+        uncertainty=uncertainty,
     )
 
 
@@ -206,6 +212,8 @@ def _check_keys(content: object, where: str) -> dict[str, Any]:
             f"{where}: written by a newer ase_pet (format_version {version}, this one reads up to "
             f"{FORMAT_VERSION}); upgrade ase_pet"
         )
+    if version < 3:
+        content = {**content, "uncertainty": None}
     missing = [key for key in _KEYS if key not in content]
     if missing:
         raise CheckpointError(
@@ -249,6 +257,31 @@ def _repulsion(options: Mapping[str, Any] | None) -> ZBL | CovalentZBL | None:
     if options is None:
         return None
     return CovalentZBL(**options) if "radii" in options else ZBL(**options)
+
+
+def _fields(uncertainty: LastLayer | None) -> dict[str, Any] | None:
+    if uncertainty is None:
+        return None
+    return {field.name: getattr(uncertainty, field.name) for field in fields(uncertainty)}
+
+
+def _last_layer(
+    values: Mapping[str, Any] | None, backbone: AnyBackbone, where: str
+) -> LastLayer | None:
+    """What is known of the last layer, which must fit the network."""
+    if values is None:
+        return None
+    try:
+        found = LastLayer(**values)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}: uncertainty: {error}") from error
+    expected = backbone.n_last_features if isinstance(backbone, HasLastLayer) else 0
+    if found.n_features != expected:
+        raise CheckpointError(
+            f"{where}: uncertainty: {found.n_features} features, but those of the network's last "
+            f"layer are {expected}; they do not belong together"
+        )
+    return found
 
 
 def _backbone(content: Mapping[str, Any], where: str) -> AnyBackbone:

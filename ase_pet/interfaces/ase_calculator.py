@@ -12,11 +12,14 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
+from ase_pet.committee import Committee, CommitteeEngine
+from ase_pet.data import System
 from ase_pet.ecse import Settings
 from ase_pet.ecse.settings import describe
 from ase_pet.engine import Engine
 from ase_pet.errors import UnknownSpeciesError
-from ase_pet.formats import Model, load
+from ase_pet.formats import Model
+from ase_pet.interfaces.ase_models import make_engine, read_models
 from ase_pet.interfaces.ase_structures import (
     ase_results,
     is_structure,
@@ -25,17 +28,19 @@ from ase_pet.interfaces.ase_structures import (
     require_volume,
     system_from_atoms,
 )
-from ase_pet.interfaces.calculator_options import STATE, make_engine, properties_of, state_of
+from ase_pet.interfaces.ase_uncertainty import WithUncertainty
+from ase_pet.interfaces.calculator_options import STATE, properties_of, state_of
 from ase_pet.potentials.species import symbols
 
 
-class PETCalculator(Calculator):
+class PETCalculator(WithUncertainty, Calculator):
     """A trained potential, made exactly equivariant, for every tool that speaks ASE.
 
     Energies, forces and stress come from one evaluation and are exact derivatives of one energy
     (unless ``forces="direct"``).
     Models that were trained on them give ``atoms.get_dipole_moment()`` and
-    :meth:`get_polarizability` of molecules, which turn with the molecule exactly.
+    :meth:`get_polarizability` of molecules, which turn with the molecule exactly. Committees, and
+    models with a calibrated last layer, say how far they may be off: :meth:`uncertainty`.
 
     The ensemble says which coordinate systems serve which atoms:
 
@@ -57,7 +62,8 @@ class PETCalculator(Calculator):
     it was trained: fastest, and its results change a little as the structure turns.
 
     Args:
-        model: Path of a checkpoint in any supported format, or a loaded :class:`Model`.
+        model: Path of a checkpoint in any supported format, or a loaded :class:`Model`; of a list
+            of them, a committee, results are the means.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         dtype: ``"float32"`` or ``"float64"``, in which the network computes; ``None`` takes the
             checkpoint's. Geometry, coordinate systems and sums are in float64 always.
@@ -82,9 +88,12 @@ class PETCalculator(Calculator):
             does not conserve one, and relaxations may not converge tightly (``docs/pet.md``).
         target: Which energy of a model that was trained on several: a name (metatrain) or a number
             (original PET). It is chosen when the file is read, for good.
+        uncertainty_threshold: Warn once when the uncertainty of an atom's energy, or of a
+            committee's energy per atom, is above this, eV; costs a forward pass a step, for a
+            committee nothing.
 
     Attributes:
-        model: The checkpoint, bare, with its metadata.
+        model: The checkpoint, bare, with its metadata; or the committee.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read.
@@ -98,7 +107,7 @@ class PETCalculator(Calculator):
 
     def __init__(
         self,
-        model: str | Path | Model,
+        model: str | Path | Model | Committee | Sequence[str | Path | Model],
         *,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype | None = None,
@@ -113,15 +122,10 @@ class PETCalculator(Calculator):
         splines: bool = False,
         forces: str = "conservative",
         target: int | str | None = None,
+        uncertainty_threshold: float | None = None,
     ) -> None:
-        if not isinstance(model, str | Path | Model):
-            raise TypeError(f"model: expected a path or a Model, got {type(model).__name__}")
-        if isinstance(model, Model) and target is not None:
-            raise ValueError(
-                f"target: the model is loaded already; choose with load(path, target={target!r})"
-            )
-        self.model = model if isinstance(model, Model) else load(model, target=target)
-        self._engine: Engine | None = None
+        self.model = read_models(model, target)
+        self._engine: Engine | CommitteeEngine | None = None
         self._polarizability: np.ndarray | None = None
         super().__init__(
             device=device,
@@ -137,6 +141,7 @@ class PETCalculator(Calculator):
             splines=splines,
             forces=forces,
             target=target,
+            uncertainty_threshold=uncertainty_threshold,
         )
 
     def set(self, **options: Any) -> dict[str, Any]:
@@ -167,7 +172,7 @@ class PETCalculator(Calculator):
         return {name: float(self.parameters[name]) for name in STATE}
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> Engine | CommitteeEngine:
         """What evaluates; it is built again after unpickling."""
         if self._engine is None:
             self._engine = make_engine(self.model, self.parameters)
@@ -252,6 +257,7 @@ class PETCalculator(Calculator):
         found = self.compute([structure])[0]
         self._polarizability = found.pop("polarizability", None)  # ASE has no such property
         self.results = found
+        self.warn_if_uncertain(structure)
 
     def get_polarizability(self, atoms: Atoms | None = None) -> np.ndarray:
         """Static polarizability [3, 3], e²Å²/eV; times 14.39964 it is in Å³.
@@ -304,6 +310,15 @@ class PETCalculator(Calculator):
         structures = list(structures)
         if not structures:
             return []
+        results = self.engine(self.system_of(structures))
+        ends = np.cumsum([len(atoms) for atoms in structures])
+        return [
+            ase_results(results, k, slice(end - len(atoms), end), atoms)
+            for k, (atoms, end) in enumerate(zip(structures, ends.tolist(), strict=True))
+        ]
+
+    def system_of(self, structures: Sequence[Atoms]) -> System:
+        """Structures as the engine takes them, their elements checked, with charges and spins."""
         for atoms in structures:
             require_atoms(atoms)
             self.set_atoms(atoms)
@@ -312,12 +327,7 @@ class PETCalculator(Calculator):
             if any(name in atoms.info for atoms in structures):
                 values = [state_of(atoms, name, default) for atoms in structures]
                 system = replace(system, **{name: torch.tensor(values, dtype=torch.float64)})
-        results = self.engine(system)
-        ends = np.cumsum([len(atoms) for atoms in structures])
-        return [
-            ase_results(results, k, slice(end - len(atoms), end), atoms)
-            for k, (atoms, end) in enumerate(zip(structures, ends.tolist(), strict=True))
-        ]
+        return system
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """The checkpoint's path and sha256, and all options, for databases and trajectories."""

@@ -103,6 +103,14 @@ def check_state(backbone: Backbone, charge: float, spin: float) -> None:
         )
 
 
+def columns(potential: Potential) -> tuple[int, ...]:
+    """Shape of the energies of one atom: ``()``, or that of several, side by side.
+
+    A potential of several energies names it in its attribute ``columns``.
+    """
+    return tuple(getattr(potential, "columns", ()))
+
+
 def with_splines(backbone: Backbone) -> Backbone:
     """A copy of a backbone for evaluation, with splines for its functions of distances.
 

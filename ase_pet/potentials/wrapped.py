@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ase_pet.data import Graph
-from ase_pet.potentials.base import Backbone, takes_positions
+from ase_pet.potentials.base import Backbone, columns, takes_positions
 from ase_pet.potentials.tensors import tensors_of
 
 
@@ -44,6 +44,11 @@ class Wrapped(nn.Module):
     def takes_positions(self) -> bool:
         """Whether positions and cells matter to the backbone."""
         return takes_positions(self.backbone)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """How many energies of an atom stand side by side, see ``potentials.base.columns``."""
+        return columns(self.backbone)
 
     def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
         """Energies [n_atoms], eV, and tensors of the atoms."""

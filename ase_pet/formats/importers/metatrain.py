@@ -2,8 +2,8 @@
 
 A checkpoint is a dictionary with ``architecture_name``, ``model_ckpt_version``, ``model_data``
 (hyperparameters, elements, targets) and weights. Released models are often wrapped to predict
-uncertainties ("llpr"); the PET inside is read. Objects of foreign classes are read as inert
-records, see :class:`~ase_pet.formats.torch_file.Record`.
+uncertainties ("llpr"); the PET inside is read, and what the wrapper knows of its energy. Objects of
+foreign classes are read as inert records, see :class:`~ase_pet.formats.torch_file.Record`.
 
 Source:
     https://github.com/metatensor/metatrain
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ase_pet.errors import CheckpointError
 from ase_pet.formats.files import sha256_of
+from ase_pet.formats.importers.metatrain_uncertainty import last_layer
 from ase_pet.formats.importers.metatrain_versions import upgraded
 from ase_pet.formats.importers.metatrain_weights import (
     composition,
@@ -124,9 +125,9 @@ def build_model(content: Any, target: str | None, path: Path) -> Model:
     Raises:
         CheckpointError: As :func:`load`.
     """
-    wrapped = content["architecture_name"] == "llpr"
-    if wrapped:
-        content = content.get("wrapped_model_checkpoint")
+    wrapper = content if content["architecture_name"] == "llpr" else None
+    if wrapper is not None:
+        content = wrapper.get("wrapped_model_checkpoint")
     if not isinstance(content, dict) or content.get("architecture_name") != "pet":
         name = content.get("architecture_name") if isinstance(content, dict) else content
         raise CheckpointError(
@@ -135,15 +136,16 @@ def build_model(content: Any, target: str | None, path: Path) -> Model:
         )
     try:
         options, weights = upgraded(content, path)
-        model = _model(content, options, weights, target, path)
+        model = _model(content, wrapper, options, weights, target, path)
     except (AttributeError, KeyError, IndexError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged or not a PET of metatrain: {error!r}") from error
-    model.metadata["source"]["wrapper"] = "llpr" if wrapped else None
+    model.metadata["source"]["wrapper"] = None if wrapper is None else "llpr"
     return model
 
 
 def _model(
     content: Mapping[str, Any],
+    wrapper: Mapping[str, Any] | None,
     options: Mapping[str, Any],
     weights: Mapping[str, Tensor],
     target: str | None,
@@ -171,6 +173,7 @@ def _model(
     dtype = torch.float64 if double else torch.float32
     backbone = build(ModernPET, hypers, species, found, str(path), dtype)
     energies = composition(weights, chosen, species, path)
+    known = wrapper and last_layer(wrapper, chosen, unit, backbone.n_last_features, path)
     fingerprint = sha256_of(path)
     return Model(
         potential=Total(
@@ -196,6 +199,7 @@ def _model(
         architecture="pet-metatrain",
         path=str(path),
         sha256=fingerprint,
+        uncertainty=known or None,
     )
 
 

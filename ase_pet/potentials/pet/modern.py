@@ -153,6 +153,28 @@ class ModernPET(nn.Module):
             return self._energies(graph)
         return self._read(graph, {"energy": self.energies})["energy"]
 
+    @property
+    def n_last_features(self) -> int:
+        """Number of features of an atom that the energy is linear in."""
+        return 2 * self.hypers.head_width * self.hypers.n_readouts
+
+    def last_features(self, graph: Graph) -> Tensor:
+        """Features [n_atoms, n_last_features] that the energy is linear in, but for a constant.
+
+        Layer by layer that is read: of nodes, then the sum over edges. In the network's dtype,
+        before the scale of the energies.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among ``species``.
+            ValueError: If a charge or multiplicity is beyond the model's table.
+        """
+        features, rows = self._features(graph, self.species_table(graph.numbers))
+        found = [
+            read.last_features(nodes, edges, rows)  # type: ignore[operator]
+            for read, (nodes, edges) in zip(self.energies, features, strict=True)
+        ]
+        return torch.cat(found, 1)
+
     def predict_direct(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
         """Energies, and what heads say without being derivatives of them.
 

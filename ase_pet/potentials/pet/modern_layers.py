@@ -223,6 +223,15 @@ class Readout(nn.Module):
 
     def forward(self, nodes: Tensor, edges: Tensor, rows: Rows) -> Tensor:
         """Nodes [n_atoms, n] and edges [n_edges, d] -> [n_atoms, n_values]."""
-        of_edges = torch.einsum("nsv,ns->nv", rows.pad(self.edges(edges)), rows.factors)
-        out: Tensor = self.nodes(nodes) + of_edges
+        out: Tensor = self.nodes(nodes) + _fading_sum(self.edges(edges), rows)
         return out
+
+    def last_features(self, nodes: Tensor, edges: Tensor, rows: Rows) -> Tensor:
+        """What meets the last weights, [n_atoms, 2 head_width]: of nodes, then of edges."""
+        of_edges = _fading_sum(self.edges[:-1](edges), rows)
+        return torch.cat([self.nodes[:-1](nodes), of_edges], 1)
+
+
+def _fading_sum(edge_values: Tensor, rows: Rows) -> Tensor:
+    """Sum of values [n_edges, v] over the edges of each atom, times the cutoff factors."""
+    return torch.einsum("nsv,ns->nv", rows.pad(edge_values), rows.factors)

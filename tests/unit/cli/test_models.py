@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from ase_pet.formats import Model, load, native
 from ase_pet.potentials.total import Total
@@ -25,6 +26,9 @@ def test_info(run, checkpoint: Path) -> None:
     rows = json.loads(run("info", checkpoint, "--json").stdout)
     assert rows["sha256"] == load(checkpoint).sha256
     assert rows["accuracy"] == {"forces_rmse": 0.1}
+    assert rows["uncertainty"] == "none"
+    wrapped = Path(__file__).parents[2] / "data" / "llpr" / "residual.ckpt"
+    assert json.loads(run("info", wrapped, "--json").stdout)["uncertainty"] == "llpr, ensemble"
 
 
 @NEEDS_TORCH_PME
@@ -127,6 +131,15 @@ def test_convert_imports_a_folder_of_the_original(run, tmp_path: Path, name: str
         model.potential.parameters(), original.potential.parameters(), strict=True
     ):
         assert (ours == theirs).all()
+
+
+def test_convert_keeps_the_uncertainty(run, tmp_path: Path) -> None:
+    wrapped = Path(__file__).parents[2] / "data" / "llpr" / "feedforward.ckpt"
+    assert run("convert", wrapped, tmp_path / "new.pt").exit_code == 0
+    theirs, ours = load(wrapped).uncertainty, load(tmp_path / "new.pt").uncertainty
+    assert torch.equal(ours.cholesky, theirs.cholesky)
+    assert torch.equal(ours.members, theirs.members)
+    assert ours.multiplier == theirs.multiplier
 
 
 def test_convert_keeps_a_self_test_and_replaces_only_by_force(

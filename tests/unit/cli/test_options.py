@@ -42,7 +42,7 @@ def test_a_target_is_a_number_or_a_name(text: str | None, target: int | str | No
 def test_commands_take_the_model_first_and_the_options_last() -> None:
     names = list(inspect.signature(simulation.run_dynamics).parameters)
     assert names[:2] == ["model", "structure"]
-    assert names[-1] == "target"
+    assert names[-1] == "uncertainty_threshold"
     assert "calculator" not in names
 
 

@@ -46,6 +46,35 @@ def test_eval_names_the_frame_at_fault(
     assert not out.exists()
 
 
+def test_commas_make_a_committee(run, checkpoint: Path, silicon: Path, tmp_path: Path) -> None:
+    out, two = tmp_path / "one.extxyz", f"{checkpoint},{checkpoint}"
+    assert run("eval", two, silicon, "--index", "1", "--out", out).exit_code == 0
+    alone = PETCalculator(checkpoint).compute([ase.io.read(silicon, 1)])[0]
+    assert ase.io.read(out).get_potential_energy() == pytest.approx(alone["energy"], rel=1e-7)
+    comma = tmp_path / "one,two.pt"
+    comma.write_bytes(checkpoint.read_bytes())
+    assert run("eval", comma, silicon).exit_code == 0
+    threshold = ("--uncertainty-threshold", "0.1")
+    assert run("eval", two, silicon, *threshold).exit_code == 0
+    refused = run("eval", checkpoint, silicon, *threshold)
+    assert refused.exit_code == 1
+    assert "this model has no uncertainty" in refused.stderr
+
+
+def test_eval_tells_the_uncertainty(run, silicon: Path, tmp_path: Path) -> None:
+    wrapped = Path(__file__).parents[2] / "data" / "llpr" / "feedforward.ckpt"
+    atoms = ase.io.read(wrapped.with_name("structures.xyz"), "0")
+    ase.io.write(tmp_path / "in.extxyz", atoms)
+    options = ("--uncertainty", "--out", tmp_path / "out.extxyz")
+    found = run("eval", wrapped, tmp_path / "in.extxyz", *options)
+    expected = PETCalculator(wrapped).uncertainty(atoms).energy
+    assert f"{expected:.6f}" in found.stdout
+    written = ase.io.read(tmp_path / "out.extxyz").info["energy_uncertainty"]
+    assert written == pytest.approx(expected, rel=1e-6)
+    plain = run("eval", wrapped, tmp_path / "in.extxyz")
+    assert "uncertainty" not in plain.stdout
+
+
 def test_eval_shows_a_table_and_takes_the_calculators_options(
     run, checkpoint: Path, silicon: Path
 ) -> None:

@@ -13,6 +13,7 @@ from ase_pet.data import Graph
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import Model, load, native
 from ase_pet.formats.files import sha256_of
+from ase_pet.potentials.last_layer import LastLayer
 from ase_pet.potentials.total import Total
 from tests.tiny import TENSORS, tiny_modern_pet, tiny_pet, tiny_tensornet
 
@@ -85,6 +86,39 @@ def test_files_from_before_long_range(tmp_path: Path) -> None:
         load(path)
     torch.save({**content, "format_version": 2}, path)
     assert load(path).potential.backbone.hypers == net.hypers
+
+
+def test_uncertainties_and_files_from_before_them(tmp_path: Path) -> None:
+    path, net = tmp_path / "model.pt", tiny_modern_pet()
+    eye, members = torch.eye(net.n_last_features), torch.randn(3, net.n_last_features)
+    layer = LastLayer(2.0 * eye, 0.3, members)
+    model = Model(Total(net), "float64", architecture="pet-metatrain", uncertainty=layer)
+    native.save(model, path)
+    found = load(path)
+    assert found.uncertainties == ("llpr", "ensemble")
+    assert torch.equal(found.uncertainty.cholesky, 2.0 * eye)
+    assert torch.equal(found.uncertainty.members, members)
+    assert found.uncertainty.multiplier == 0.3
+    content = native.to_dict(model)
+    for values, message in (
+        ({"cholesky": -eye}, "uncertainty: cholesky: expected a lower triangle"),
+        ({"cholesky": 3.0}, "uncertainty: "),
+        ({"weights": eye}, "uncertainty: .*'weights'"),
+        ({"cholesky": eye[:5, :5]}, "uncertainty: 5 features, but .* are 16"),
+    ):
+        torch.save({**content, "uncertainty": values}, path)
+        with pytest.raises(CheckpointError, match=message):
+            load(path)
+    del content["uncertainty"]
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"missing \['uncertainty'\]"):
+        load(path)
+    torch.save({**content, "format_version": 2}, path)
+    assert load(path).uncertainties == ()
+    pet = native.to_dict(Model(Total(tiny_pet()), "float64"))
+    torch.save({**pet, "uncertainty": {"members": members}}, path)
+    with pytest.raises(CheckpointError, match=r"uncertainty: 16 features, but .* are 0"):
+        load(path)
 
 
 def test_without_baselines_and_self_test(model: Model, tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_signature_is_the_documented_one() -> None:
         "splines": False,
         "forces": "conservative",
         "target": None,
+        "uncertainty_threshold": None,
     }
     assert ase_pet.PETCalculator is PETCalculator
 
@@ -336,7 +337,9 @@ def test_path_and_model_are_the_same(model: Model, tmp_path: Path) -> None:
     assert_allclose(energies, energies[0], rtol=1e-14)
     with pytest.raises(CheckpointError, match="no such file"):
         PETCalculator(tmp_path / "other.pt")
-    with pytest.raises(TypeError, match="model: expected a path or a Model, got dict"):
+    with pytest.raises(
+        TypeError, match="model: expected a path, a Model or a list of them, got dict"
+    ):
         PETCalculator({})
 
 

@@ -11,7 +11,7 @@ from ase.build import bulk, molecule
 from torch import Tensor, nn
 
 from ase_pet.data import Graph
-from ase_pet.derivatives import gradient
+from ase_pet.derivatives import gradients
 from ase_pet.potentials.pet import ModernPET, modern_energies
 from ase_pet.potentials.pet.pullbacks import (
     attention,
@@ -37,7 +37,7 @@ def both(model: ModernPET, graph: Graph) -> list[tuple[Tensor, Tensor]]:
         model.requires_grad_(trained)
         vectors = graph.vectors.detach().requires_grad_(True)
         energies = model(graph.with_vectors(vectors))
-        found.append((energies.detach(), gradient(energies, vectors)))
+        found.append((energies.detach(), gradients(energies, [vectors])[0]))
     return found
 
 
@@ -96,7 +96,7 @@ def test_factors_that_underflow_have_finite_gradients(structures: Graph) -> None
     lengths = torch.linalg.vector_norm(structures.vectors, dim=1, keepdim=True)
     scale = torch.where(lengths == lengths.max(), (2.3 - 2e-3) / lengths, 1.0)
     vectors = (scale * structures.vectors).requires_grad_(True)
-    slopes = gradient(model(structures.with_vectors(vectors)), vectors)
+    slopes = gradients(model(structures.with_vectors(vectors)), [vectors])[0]
     assert bool(torch.isfinite(slopes).all())
 
 
@@ -105,7 +105,7 @@ def test_a_second_derivative_is_refused(structures: Graph) -> None:
     vectors = structures.vectors.detach().requires_grad_(True)
     energies = model(structures.with_vectors(vectors))
     with pytest.raises(RuntimeError, match="first derivatives only"):
-        gradient(energies, vectors, create_graph=True)
+        gradients(energies, [vectors], create_graph=True)
 
 
 def test_a_second_gradient_is_refused(structures: Graph) -> None:
