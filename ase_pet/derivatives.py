@@ -42,6 +42,11 @@ class Evaluated(NamedTuple):
     tensors: dict[str, Tensor]
     by_space: tuple[Tensor, Tensor] | None = None
 
+    def column(self, k: int) -> Evaluated:
+        """One of n energies."""
+        space = self.by_space and (self.by_space[0][..., k], self.by_space[1][..., k])
+        return Evaluated(self.energies[:, k], self.gradients[..., k], self.tensors, space)
+
 
 def gradients(
     energies: Tensor, leaves: Sequence[Tensor], *, create_graph: bool = False

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ase_pet.data import Graph, System
-from ase_pet.derivatives import evaluate, forces_and_virials
+from ase_pet.derivatives import evaluate, results
 from ase_pet.ecse.projected import project
 from ase_pet.engine import Engine
 from ase_pet.errors import GeometryError
@@ -127,8 +127,8 @@ def _derived(potential: Potential, graph: Graph) -> tuple[Tensor, Tensor, float]
     """Projections [n_atoms, n], and summed squares of their forces [n_atoms] and virial."""
     found = evaluate(potential, graph)
     squares, total = graph.vectors.new_zeros(graph.n_atoms), 0.0
-    for g in found.gradients.unbind(2):
-        forces, virials = forces_and_virials(g, graph)
-        squares += forces.square().sum(1)
-        total += float(virials.sum(0).square().sum())
+    for k in range(found.energies.shape[1]):
+        one = results(found.column(k), graph)
+        squares += one.forces.square().sum(1)
+        total += float(one.virial.square().sum())
     return found.energies, squares, total

@@ -17,7 +17,7 @@ from ase_pet.potentials.last_layer import LastLayer
 from ase_pet.potentials.total import Total
 from ase_pet.testing.structures import structures
 from ase_pet.uncertainty import Uncertainty, last_layer_uncertainty
-from tests.tiny import SPECIES, tiny_modern_pet
+from tests.tiny import NEEDS_TORCH_PME, SPECIES, tiny_modern_pet
 
 EVERY = structures(SPECIES)
 NET = tiny_modern_pet()
@@ -55,9 +55,19 @@ def member_energies(engine: Engine, given: System, layer: LastLayer, kind: str) 
 
 
 @pytest.mark.parametrize("kind", ["llpr", "ensemble"])
-@pytest.mark.parametrize("symmetry", ["O(3)", None])
-def test_forces_and_stress_are_differences_of_energies(kind: str, symmetry: str | None) -> None:
-    engine = Engine(Total(NET), symmetry=symmetry, device="cpu", skin=0.0)
+@pytest.mark.parametrize(
+    ("options", "symmetry"),
+    [
+        ({}, "O(3)"),
+        ({}, None),
+        pytest.param({"long_range": True, "smearing": 0.9}, "O(3)", marks=NEEDS_TORCH_PME),
+    ],
+)
+def test_forces_and_stress_are_differences_of_energies(
+    options: dict, symmetry: str | None, kind: str
+) -> None:
+    net = tiny_modern_pet(**options)
+    engine = Engine(Total(net), symmetry=symmetry, device="cpu", skin=0.0)
     given, h = system("triclinic"), 1e-5
 
     def slope(move) -> torch.Tensor:
@@ -77,6 +87,23 @@ def test_forces_and_stress_are_differences_of_energies(kind: str, symmetry: str 
     )
     volume = float(given.volumes[0])
     assert found.stress == pytest.approx(math.sqrt(total) / volume, rel=1e-6)
+
+
+def test_direct_forces_do_not_change_it() -> None:
+    heads = {"forces_scales": (1.0,) * len(SPECIES)}
+    kinds = ("conservative", "direct")
+    found = [
+        last_layer_uncertainty(
+            Engine(Total(tiny_modern_pet(**heads)), device="cpu", forces=forces),
+            LAYER,
+            system("molecule"),
+            "llpr",
+            forces=True,
+        )
+        for forces in kinds
+    ]
+    assert found[0].energy == found[1].energy
+    np.testing.assert_array_equal(found[0].forces, found[1].forces)
 
 
 def test_without_forces_it_says_the_same_of_energies() -> None:

@@ -27,6 +27,7 @@ from ase_pet.testing.evaluators import graph_of
 from tests.tiny import tiny_modern_pet
 from tests.unit.potentials.pet.test_modern import OPTIONS, identify
 
+SHORT = [option for option in OPTIONS if "long_range" not in option]
 WIDTHS = [{}, {"d_node": 8}]
 
 
@@ -57,7 +58,7 @@ def structures() -> Graph:
 
 
 @pytest.mark.parametrize("width", WIDTHS, ids=identify)
-@pytest.mark.parametrize("option", OPTIONS, ids=identify)
+@pytest.mark.parametrize("option", SHORT, ids=identify)
 def test_all_options_agree_with_autograd(option: dict, width: dict, structures: Graph) -> None:
     assert_same(tiny_modern_pet(2, cutoff=2.3, **{**width, **option}), structures)
 
