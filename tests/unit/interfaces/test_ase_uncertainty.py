@@ -18,6 +18,7 @@ from ase.calculators.fd import calculate_numerical_forces
 from numpy.testing import assert_allclose
 
 from ase_pet import PETCalculator
+from ase_pet.committee import Committee
 from ase_pet.errors import CheckpointError, GeometryError, UnknownSpeciesError
 from ase_pet.formats import Model, native
 from ase_pet.potentials.composition import Composition
@@ -173,7 +174,7 @@ def test_models_that_make_no_committee() -> None:
         PETCalculator(["nowhere.pt", WRAPPED])
     with pytest.raises(ValueError, match="without a total charge"):
         PETCalculator([WRAPPED, MODELS[0]], charge=1.0)
-    calculator = PETCalculator(MODELS)
+    calculator = PETCalculator(Committee(tuple(MODELS)))
     with pytest.raises(UnknownSpeciesError, match="does not know Si"):
         calculator.compute([Atoms("Si")])
     with pytest.raises(PropertyNotImplementedError, match="polarizability: the model does not"):
