@@ -78,7 +78,8 @@ class PETCalculator(WithUncertainty, Calculator):
         memory_budget: Memory for copies evaluated together, as bytes or like ``"500MB"``.
         charge: Total charge of the structure, e, for models that were trained with one;
             ``atoms.info["charge"]`` goes before it.
-        spin: Likewise its spin multiplicity, 2S + 1; ``atoms.info["spin"]`` goes before it.
+        spin: Likewise its spin multiplicity, 2S + 1; ``atoms.info["spin_multiplicity"]`` and
+            ``atoms.info["spin"]`` go before it.
         splines: Take a TensorNet's functions of distances from splines: up to 1.7 times as fast
             where it is wide. In float64 energies are some 1e-11 eV an atom and forces some
             1e-7 eV/Å beside those without, in float32 the difference is rounding.
@@ -324,8 +325,8 @@ class PETCalculator(WithUncertainty, Calculator):
             self.set_atoms(atoms)
         system = system_from_atoms(structures)
         for name, default in self._state.items():
-            if any(name in atoms.info for atoms in structures):
-                values = [state_of(atoms, name, default) for atoms in structures]
+            values = [state_of(atoms, name, default) for atoms in structures]
+            if any(value != default for value in values):
                 system = replace(system, **{name: torch.tensor(values, dtype=torch.float64)})
         return system
 

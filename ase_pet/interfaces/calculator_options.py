@@ -10,8 +10,9 @@ from ase import Atoms
 from ase_pet.committee import Committee
 from ase_pet.formats import Model
 
-#: What a model may want to know of a structure beside its atoms, in ``atoms.info``.
-STATE = ("charge", "spin")
+#: What a model may want to know of a structure beside its atoms, and where it is in ``atoms.info``,
+#: the first that is there; metatomic's calculator reads the same.
+STATE = {"charge": ("charge",), "spin": ("spin_multiplicity", "spin")}
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -29,12 +30,14 @@ def state_of(atoms: Atoms, name: str, default: float) -> float:
     Raises:
         ValueError: If ``atoms.info`` holds something that is no number.
     """
-    value = atoms.info.get(name)
-    if value is None:
-        return float(default)
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ValueError(f"atoms.info[{name!r}]: expected a number, got {value!r}")
-    return float(value)
+    for key in STATE[name]:
+        value = atoms.info.get(key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise ValueError(f"atoms.info[{key!r}]: expected a number, got {value!r}")
+        return float(value)
+    return float(default)
 
 
 def parse_bytes(budget: int | str) -> int:

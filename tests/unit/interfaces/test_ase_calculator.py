@@ -654,6 +654,8 @@ def test_charge_and_spin_of_the_structure_go_before_the_options() -> None:
     atoms.info["spin"] = np.int64(2)
     doublet = atoms.get_potential_energy()
     assert len({neutral, cation, doublet}) == 3
+    atoms.info |= {"spin": 1, "spin_multiplicity": 2}  # metatomic's name goes before
+    assert atoms.get_potential_energy() == pytest.approx(doublet, rel=1e-14)
     atoms.calc = charged_calculator(charge=-1.0, spin=3.0)
     assert atoms.get_potential_energy() == pytest.approx(doublet, rel=1e-14)
     atoms.info.clear()
@@ -690,6 +692,7 @@ def test_other_entries_of_info_change_nothing(calc: PETCalculator) -> None:
         ({"charge": 0.5}, "charge: .* whole numbers from -2 to 2, got 0.5"),
         ({"spin": 4}, "spin: .* whole numbers from 1 to 3, got 4"),
         ({"spin": 0}, "spin: expected a multiplicity"),
+        ({"spin_multiplicity": 4}, "spin: .* whole numbers from 1 to 3, got 4"),
         ({"charge": "one"}, r"atoms.info\['charge'\]: expected a number, got 'one'"),
     ],
 )
