@@ -61,7 +61,7 @@ def _solve(
     distances: Tensor, centers: Tensor, n_atoms: int, cutoff: float, width: float, wanted: float
 ) -> Tensor:
     def excess_and_slope(r: Tensor) -> tuple[Tensor, Tensor]:
-        switch, slope = cotangent_switch_and_slope(distances, r[centers], width)
+        switch, slope = cotangent_switch_and_slope(distances, r.index_select(0, centers), width)
         excess, steepness = (torch.zeros_like(r).index_add(0, centers, x) for x in (switch, slope))
         return (
             excess + wanted * (r / cutoff) ** 3 - wanted,

@@ -211,12 +211,13 @@ class ModernPET(nn.Module):
         kept = d < h.cutoff
         if h.n_neighbors > 0.0:
             own = self.cutoffs(graph)
-            pair = 0.5 * (own[graph.centers] + own[graph.others])
+            pair = 0.5 * (own.index_select(0, graph.centers) + own.index_select(0, graph.others))
             kept = d <= pair
         switch = cotangent_switch if h.cutoff_function == "Bump" else cosine_cutoff
         factors = switch(d, pair, h.cutoff_width).to(self.dtype)
         if not bool(kept.all()):
-            graph, factors = keep_edges(graph, kept), factors[kept]
+            chosen = kept.nonzero().flatten()
+            graph, factors = keep_edges(graph, chosen), factors.index_select(0, chosen)
         return graph, factors
 
     def _energies(self, graph: Graph) -> Tensor:

@@ -44,9 +44,10 @@ class Energies(torch.autograd.Function):
     ) -> Tensor:
         """Evaluate; ``inputs`` are the graph, species of atoms, condition of structures."""
         graph, species, condition = inputs
-        ctx.run = run = _Run(graph, vectors, factors)
-        energies, ctx.pull = run.network(model, species, condition)
-        return energies
+        with torch.inference_mode():  # operations are dispatched faster in it
+            ctx.run = run = _Run(graph, vectors, factors)
+            energies, ctx.pull = run.network(model, species, condition)
+        return energies.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -59,8 +60,10 @@ class Energies(torch.autograd.Function):
         if ctx.pull is None:
             raise RuntimeError("these energies were differentiated before; evaluate them again")
         pull, ctx.pull = ctx.pull, None
-        pull(gradients[0])
-        return *ctx.run.pull(), None, None
+        with torch.inference_mode():
+            pull(gradients[0])
+            by_vectors, by_factors = ctx.run.pull()
+        return by_vectors.clone(), by_factors.clone(), None, None
 
 
 class _Run:

@@ -99,16 +99,15 @@ def keep_edges(graph: Graph, kept: Tensor) -> Graph:
 
     Args:
         graph: Edges sorted by centre.
-        kept: [n_edges], bool. An edge whose reverse is not kept points to itself.
+        kept: [n_kept], which, increasing. An edge whose reverse is not kept points to itself.
     """
-    chosen = kept.nonzero().flatten()
-    place = torch.empty_like(graph.reverse)
-    place[chosen] = torch.arange(len(chosen), device=chosen.device)
-    here, back = place[chosen], graph.reverse[chosen]
+    here = torch.arange(len(kept), device=kept.device)
+    place = torch.full_like(graph.reverse, -1).index_copy_(0, kept, here)
+    back = place[graph.reverse[kept]]
     return replace(
         graph,
-        centers=graph.centers[chosen],
-        others=graph.others[chosen],
-        reverse=torch.where(kept[back], place[back], here),
-        vectors=graph.vectors[chosen],
+        centers=graph.centers[kept],
+        others=graph.others[kept],
+        reverse=torch.where(back < 0, here, back),
+        vectors=graph.vectors.index_select(0, kept),
     )

@@ -44,7 +44,7 @@ def test_edges_that_are_kept_find_their_reverse() -> None:
     kept = torch.ones(GRAPH.n_edges, dtype=torch.bool)
     kept[[1, 5]] = False
     kept[GRAPH.reverse[1]] = False  # with its reverse; that of edge 5 stays alone
-    smaller = keep_edges(GRAPH, kept)
+    smaller = keep_edges(GRAPH, kept.nonzero().flatten())
     alone = int(kept.nonzero().flatten().tolist().index(int(GRAPH.reverse[5])))
     here = torch.arange(smaller.n_edges)
     assert smaller.n_edges == GRAPH.n_edges - 3
