@@ -81,6 +81,7 @@ _LONG_RANGE = (
     ("mesh_spacing", "kspace_resolution", float),
     ("mesh_nodes", "interpolation_nodes", int),
 )
+_ANGSTROM = ("angstrom", "a")
 #: Read elsewhere.
 _OTHER = {"num_neighbors_adaptive", "zbl", "long_range"}
 #: Names of those that are single values.
@@ -155,52 +156,63 @@ def _model(
     species = sorted(int(z) for z in info["_atomic_types"])
     targets = {str(name): dict(record.state) for name, record in info["targets"].items()}
     chosen = _choose(targets, target, path)
-    unit = _units(info.get("length_unit"), targets[chosen].get("unit"), path)
-    direct = _direct(targets, chosen)
-    names = list(targets)
-    hypers = _hypers(
-        options,
-        path,
-        energy_scale=_energy_scale(weights, chosen, names, path) * unit,
-        **{
-            f"{kind}_scales": direct_scales(weights, name, names, species, path)
-            for kind, name in direct.items()
-        },
-    )
-    readouts = {chosen: "energies", **{name: f"direct.{kind}" for kind, name in direct.items()}}
-    found = network_weights(weights, species, readouts, path)
-    double = found["edge_species.weight"].dtype == torch.float64
-    dtype = torch.float64 if double else torch.float32
-    backbone = build(ModernPET, hypers, species, found, str(path), dtype)
+    _check_length(info.get("length_unit"), path)
+    unit = _energy_unit(targets[chosen].get("unit"), path)
+    backbone = _network(options, weights, species, targets, chosen, unit, path)
     energies = composition(weights, chosen, species, path)
     known = wrapper and last_layer(wrapper, chosen, unit, backbone.n_last_features, path)
     fingerprint = sha256_of(path)
+    source = {
+        "format": "checkpoint of metatrain",
+        "version": content["model_ckpt_version"],
+        "target": chosen,
+        "unused_targets": sorted(targets.keys() - {chosen, *_direct(targets, chosen).values()}),
+        "sha256": {path.name: fingerprint},
+    }
+    baselines = (
+        Composition({z: e * unit for z, e in energies.items()}) if energies else None,
+        _repulsion(options, weights, species, path),
+    )
     return Model(
-        potential=Total(
-            backbone,
-            Composition({z: e * unit for z, e in energies.items()}) if energies else None,
-            _repulsion(options, weights, species, path),
-        )
-        .eval()
-        .requires_grad_(False),
-        dtype="float64" if double else "float32",
+        potential=Total(backbone, *baselines).eval().requires_grad_(False),
+        dtype="float64" if backbone.dtype == torch.float64 else "float32",
         metadata={
             **dict.fromkeys(METADATA),
             **_described(content.get("metadata")),
             "rotations": "structure",
-            "source": {
-                "format": "checkpoint of metatrain",
-                "version": content["model_ckpt_version"],
-                "target": chosen,
-                "unused_targets": sorted(targets.keys() - {chosen, *direct.values()}),
-                "sha256": {path.name: fingerprint},
-            },
+            "source": source,
         },
         architecture="pet-metatrain",
         path=str(path),
         sha256=fingerprint,
         uncertainty=known or None,
     )
+
+
+def _network(
+    options: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    species: list[int],
+    targets: Mapping[str, Mapping[str, Any]],
+    chosen: str,
+    unit: float,
+    path: Path,
+) -> ModernPET:
+    """The network with its readouts of one energy, in ``unit`` (eV), and of what belongs to it."""
+    direct, names = _direct(targets, chosen), list(targets)
+    scales = {
+        f"{kind}_scales": tuple(
+            scale * _direct_unit(kind, targets[name].get("unit"), unit, path)
+            for scale in direct_scales(weights, name, names, species, path)
+        )
+        for kind, name in direct.items()
+    }
+    energy_scale = _energy_scale(weights, chosen, names, path) * unit
+    hypers = _hypers(options, path, energy_scale=energy_scale, **scales)
+    readouts = {chosen: "energies", **{name: f"direct.{kind}" for kind, name in direct.items()}}
+    found = network_weights(weights, species, readouts, path)
+    dtype = torch.promote_types(found["edge_species.weight"].dtype, torch.float32)
+    return build(ModernPET, hypers, species, found, str(path), dtype)
 
 
 def _choose(targets: Mapping[str, Mapping[str, Any]], wanted: str | None, path: Path) -> str:
@@ -222,17 +234,29 @@ def _choose(targets: Mapping[str, Mapping[str, Any]], wanted: str | None, path: 
     raise CheckpointError(f"{path}: target: {wanted!r} {known}; choose one of {energies}")
 
 
-def _units(length: object, energy: object, path: Path) -> float:
-    """Unit of energy in eV; an empty name stands for eV and Å."""
-    if str(length or "angstrom").lower() not in ("angstrom", "a"):
+def _check_length(unit: object, path: Path) -> None:
+    """Refuse other units than Å, for which an empty name stands."""
+    if str(unit or "angstrom").lower() not in _ANGSTROM:
         raise CheckpointError(
-            f"{path}: length_unit: only models in Å can be imported, this one is in {length!r}"
+            f"{path}: length_unit: only models in Å can be imported, this one is in {unit!r}"
         )
+
+
+def _energy_unit(unit: object, path: Path) -> float:
+    """Unit of energy in eV; an empty name stands for eV."""
     units = {name.lower(): value for name, value in ENERGY_UNITS.items()}
-    name = str(energy or "eV").lower()
+    name = str(unit or "eV").lower()
     if name not in units:
-        raise CheckpointError(f"{path}: unit: expected one of {list(ENERGY_UNITS)}, got {energy!r}")
+        raise CheckpointError(f"{path}: unit: expected one of {list(ENERGY_UNITS)}, got {unit!r}")
     return units[name]
+
+
+def _direct_unit(kind: str, unit: object, energy: float, path: Path) -> float:
+    """Unit of direct forces in eV/Å, or of a direct stress in eV/Å³; without one, the energy's."""
+    text = str(unit or "").lower().removesuffix("^3" if kind == "stress" else "")
+    for length in _ANGSTROM:
+        text = text.removesuffix(f"/{length}")
+    return _energy_unit(text, path) if text else energy
 
 
 def _direct(targets: Mapping[str, Mapping[str, Any]], energy: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import torch
 from ase_pet import load
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import native
+from ase_pet.formats.importers import metatrain
 from ase_pet.potentials import electrostatics
 from ase_pet.testing.evaluators import graph_of
 from ase_pet.testing.structures import structures
@@ -73,6 +74,23 @@ def test_units_of_energy_are_converted(tmp_path: Path) -> None:
     model = load(write(content, tmp_path / "model.ckpt"))
     expected = 27.211386024367243 * (net(graph()) + 1.0)
     torch.testing.assert_close(model.potential(graph()), expected, rtol=1e-14, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "expected"),
+    [
+        ("forces", "", 27.211386024367243),  # that of the energy
+        ("forces", "eV/Angstrom", 1.0),
+        ("forces", "meV/A", 1e-3),
+        ("forces", "kcal/mol/A", 0.04336410390059322),
+        ("stress", "eV/A^3", 1.0),
+        ("stress", "kJ/mol/Angstrom^3", 0.010364269574711572),
+    ],
+)
+def test_units_of_direct_heads(kind: str, unit: str, expected: float) -> None:
+    assert metatrain._direct_unit(kind, unit, 27.211386024367243, Path("model.ckpt")) == expected
+    with pytest.raises(CheckpointError, match="unit: expected one of"):
+        metatrain._direct_unit(kind, "eV/bohr", 1.0, Path("model.ckpt"))
 
 
 def test_scales_are_a_product_since_version_13(tmp_path: Path) -> None:
