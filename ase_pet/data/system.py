@@ -127,9 +127,10 @@ class System:
 
     @property
     def volumes(self) -> Tensor:
-        """Cell volumes [n_systems], Å³; zero where the cell has rank below 3."""
-        signed: Tensor = torch.linalg.det(self.cell)
-        return signed.abs()
+        """Cell volumes [n_systems], Å³; zero where the cell has rank below 3, but for rounding."""
+        volumes: Tensor = torch.linalg.det(self.cell).abs()
+        longest = torch.linalg.vector_norm(self.cell, dim=2).prod(1)
+        return torch.where(volumes > 1e-10 * longest, volumes, 0.0)
 
     def structure_of(self, atom: int) -> tuple[int, int]:
         """The structure that an atom belongs to, and the first atom of that structure."""
