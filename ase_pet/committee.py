@@ -108,7 +108,7 @@ class CommitteeEngine:
             GeometryError: As an engine does, with NeighborError and UnknownSpeciesError.
         """
         if self._last is None or not _same(self._last[0], system):
-            self._last = (system, [engine(system) for engine in self.engines])
+            self._last = (system.copy(), [engine(system) for engine in self.engines])
         return self._last[1]
 
     def __call__(self, system: System) -> Results:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -136,6 +136,11 @@ class System:
         """The structure that an atom belongs to, and the first atom of that structure."""
         k = int(self.system_index[atom])
         return k, int((self.system_index < k).sum())
+
+    def copy(self) -> System:
+        """The same batch, which stays when a host program moves its atoms in place."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return System(**{k: None if v is None else v.clone() for k, v in values.items()})
 
     def to(self, device: torch.device | str) -> System:
         """Return the same batch on another device."""
