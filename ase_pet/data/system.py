@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -139,8 +140,8 @@ class System:
 
     def copy(self) -> System:
         """The same batch, which stays when a host program moves its atoms in place."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return System(**{k: None if v is None else v.clone() for k, v in values.items()})
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return System(**{k: v if v is None else v.clone() for k, v in values.items()})
 
     def to(self, device: torch.device | str) -> System:
         """Return the same batch on another device."""
