@@ -140,8 +140,11 @@ class System:
 
     def copy(self) -> System:
         """The same batch, which stays when a host program moves its atoms in place."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return System(**{k: v if v is None else v.clone() for k, v in values.items()})
+        copied: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            copied[field.name] = None if value is None else value.clone()
+        return System(**copied)
 
     def to(self, device: torch.device | str) -> System:
         """Return the same batch on another device."""
