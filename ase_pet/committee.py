@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -107,7 +108,7 @@ class CommitteeEngine:
             GeometryError: As an engine does, with NeighborError and UnknownSpeciesError.
         """
         if self._last is None or not _same(self._last[0], system):
-            self._last = (system, [engine(system) for engine in self.engines])
+            self._last = (system.copy(), [engine(system) for engine in self.engines])
         return self._last[1]
 
     def __call__(self, system: System) -> Results:
@@ -136,13 +137,14 @@ class CommitteeEngine:
             return values.var(0).sum(-1).sqrt().cpu().numpy()
 
         energy = torch.stack([r.energy for r in found]).std(0)
-        virial = torch.stack([r.virial for r in found]).var(0).sum().sqrt()
+        virial = float(torch.stack([r.virial for r in found]).var(0).sum().sqrt())
+        known = volume > 0 and not math.isnan(virial)  # which direct forces without a stress are
         return Uncertainty(
             "committee",
             system.n_atoms,
             float(energy),
             forces=spread("forces"),
-            stress=float(virial) / volume if volume > 0 else None,
+            stress=virial / volume if known else None,
         )
 
 

@@ -83,7 +83,8 @@ def gradients(
 
     if energies.dim() == 1:
         return list(pull(energies.sum(), again=False))
-    found = [pull(total, again=True) for total in energies.sum(0)]
+    totals = energies.sum(0).unbind()
+    found = [pull(total, again=k < len(totals)) for k, total in enumerate(totals, 1)]
     return [torch.stack(columns, -1) for columns in zip(*found, strict=True)]
 
 

@@ -271,6 +271,7 @@ class Engine:
             GeometryError: If two atoms coincide or the model's answer is not finite.
             NeighborError: If the neighbour list or the network does not fit in memory.
             UnknownSpeciesError: If an element is not among those of the model.
+            ValueError: If a charge or multiplicity is none that the model takes.
         """
         counts = torch.bincount(system.system_index, minlength=system.n_systems).tolist()
         periodic = system.pbc.any(1).tolist()

@@ -45,7 +45,8 @@ class Uncertainty:
         forces: Of each atom, the root of the summed variances of its three components,
             [n_atoms], eV/Å; None if not asked for.
         stress: Frobenius norm, the root of the summed variances of its nine components, eV/Å³;
-            None if not asked for, or without a volume.
+            None if not asked for, or without a volume, or of a committee with direct forces and no
+            heads for a stress.
 
     Raises:
         GeometryError: If a number is not finite.

@@ -71,5 +71,8 @@ class Space:
 
     def leaf(self) -> Space:
         """The same space, to be differentiated with respect to positions and cells."""
-        positions, cell = (x.detach().requires_grad_(True) for x in (self.positions, self.cell))
+        # Cloned, because tensors made in inference mode cannot become leaves.
+        positions, cell = (
+            x.detach().clone().requires_grad_(True) for x in (self.positions, self.cell)
+        )
         return replace(self, positions=positions, cell=cell)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -127,14 +128,23 @@ class System:
 
     @property
     def volumes(self) -> Tensor:
-        """Cell volumes [n_systems], Å³; zero where the cell has rank below 3."""
-        signed: Tensor = torch.linalg.det(self.cell)
-        return signed.abs()
+        """Cell volumes [n_systems], Å³; zero where the cell has rank below 3, but for rounding."""
+        volumes: Tensor = torch.linalg.det(self.cell).abs()
+        longest = torch.linalg.vector_norm(self.cell, dim=2).prod(1)
+        return torch.where(volumes > 1e-10 * longest, volumes, 0.0)
 
     def structure_of(self, atom: int) -> tuple[int, int]:
         """The structure that an atom belongs to, and the first atom of that structure."""
         k = int(self.system_index[atom])
         return k, int((self.system_index < k).sum())
+
+    def copy(self) -> System:
+        """The same batch, which stays when a host program moves its atoms in place."""
+        copied: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            copied[field.name] = None if value is None else value.clone()
+        return System(**copied)
 
     def to(self, device: torch.device | str) -> System:
         """Return the same batch on another device."""

@@ -305,6 +305,7 @@ class PETCalculator(WithUncertainty, Calculator):
             GeometryError: If a structure has no atoms, or they make no physical system.
             UnknownSpeciesError: If an element is not among those of the model.
             NeighborError: If the structures do not fit in memory.
+            ValueError: If a charge or multiplicity is none that the model takes.
         """
         if is_structure(structures):
             raise TypeError("structures: expected a list of Atoms, got Atoms; write [atoms]")

@@ -33,12 +33,13 @@ def read_models(given: object, target: int | str | None = None) -> Model | Commi
         CheckpointError: If a checkpoint cannot be read.
         ValueError: If the models make no committee, or a target is given for a loaded one.
     """
-    if isinstance(given, list | tuple):
-        return Committee(tuple(_read_model(one, target) for one in given))
-    if isinstance(given, Model | Committee) and target is not None:
+    every = given if isinstance(given, list | tuple) else (given,)
+    if target is not None and any(isinstance(one, Model | Committee) for one in every):
         raise ValueError(
             f"target: the model is loaded already; choose with load(path, target={target!r})"
         )
+    if isinstance(given, list | tuple):
+        return Committee(tuple(_read_model(one, target) for one in given))
     return given if isinstance(given, Committee) else _read_model(given, target)
 
 

@@ -68,7 +68,7 @@ class VerletSkin:
         if self._edges is None or not self._covers(system, cutoff):
             self._reference = self._edges = None  # nothing half-built survives an error
             self._edges = self.search(system, cutoff + self.skin)
-            self._reference = _copy(system)
+            self._reference = system.copy()
             self._cutoff = cutoff
             self.n_builds += 1
         return _shorten(self._edges, system, cutoff)
@@ -137,14 +137,3 @@ def _shorten(edges: Edges, system: System, cutoff: float) -> Edges:
         for part in (edges.centers, edges.others, edges.shifts, edges.reverse)
     )
     return Edges(centers, others, shifts, place.index_select(0, reverse))
-
-
-def _copy(system: System) -> System:
-    """A reference that does not change when the host program moves its atoms in place."""
-    return System(
-        system.positions.clone(),
-        system.numbers.clone(),
-        system.cell.clone(),
-        system.pbc.clone(),
-        system.system_index.clone(),
-    )

@@ -170,6 +170,14 @@ def test_global_is_chosen_and_local_refused() -> None:
     assert calculator(ensemble="global").ensemble == "global"
 
 
+@pytest.mark.parametrize("symmetry", ["O(3)", None])
+def test_inference_mode_of_a_caller_takes_no_forces_away(symmetry: str | None) -> None:
+    expected = calculator(symmetry=symmetry).compute([CRYSTAL])[0]["forces"]
+    with torch.inference_mode():
+        found = calculator(symmetry=symmetry).compute([CRYSTAL])[0]["forces"]
+    assert np.array_equal(found, expected)
+
+
 @pytest.mark.parametrize("name", ["slab", "wire"])
 @pytest.mark.parametrize("symmetry", ["O(3)", None])
 def test_slabs_and_chains_are_refused(name: str, symmetry: str | None) -> None:

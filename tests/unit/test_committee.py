@@ -15,7 +15,7 @@ from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.total import Total
 from ase_pet.testing.structures import structures
-from tests.tiny import SPECIES, TENSORS, tiny_pet, tiny_tensornet
+from tests.tiny import SPECIES, TENSORS, tiny_modern_pet, tiny_pet, tiny_tensornet
 
 EVERY = structures(SPECIES)
 BATCH = system_from_atoms([EVERY[name] for name in ("triclinic", "molecule")])
@@ -83,9 +83,12 @@ def test_a_structure_is_evaluated_once() -> None:
     moved = dataclasses.replace(given, positions=given.positions + 0.01)
     committee.uncertainty(moved)
     assert len(calls) == 4
+    moved.positions[0, 0] += 0.01  # in place, as some host programs move atoms
+    committee.uncertainty(moved)
+    assert len(calls) == 6
     charged = dataclasses.replace(moved, charge=torch.zeros(1, dtype=torch.float64))
     committee.uncertainty(charged)
-    assert len(calls) == 6
+    assert len(calls) == 8
 
 
 def test_ensembles_and_types_of_the_members() -> None:
@@ -96,6 +99,16 @@ def test_ensembles_and_types_of_the_members() -> None:
     mixed = CommitteeEngine([members[0], deep])
     assert mixed.choose(4, False) == "global and local"
     assert (CommitteeEngine(members).dtype, mixed.dtype) == ("float64", None)
+
+
+def test_direct_forces_without_a_stress_have_a_spread() -> None:
+    scales = {"forces_scales": (1.0, 1.0, 1.0)}
+    networks = [tiny_modern_pet(seed=seed, **scales) for seed in (0, 1)]
+    members = [Engine(Total(net), device="cpu", forces="direct") for net in networks]
+    found = CommitteeEngine(members).uncertainty(system_from_atoms([EVERY["triclinic"]]))
+    assert found.stress is None
+    assert found.energy > 0.0
+    assert found.forces.min() > 0.0
 
 
 def test_what_a_committee_knows() -> None:

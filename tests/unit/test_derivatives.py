@@ -101,6 +101,16 @@ def test_no_forces_rather_than_wrong_ones_where_nothing_is_differentiated(potent
         evaluate(potential, graph)
 
 
+def test_the_last_of_several_energies_frees_what_autograd_kept() -> None:
+    x = torch.ones(4, 2, dtype=torch.float64, requires_grad=True)
+    energies = x.exp()
+    (found,) = gradients(energies, [x])
+    expected = torch.eye(2, dtype=torch.float64).expand(4, 2, 2) * energies.detach()[:, :, None]
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=0.0)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(energies.sum(), x)
+
+
 @pytest.mark.parametrize("symmetrized", [False, True])
 def test_training_can_differentiate_forces_and_virials(symmetrized: bool) -> None:
     pet: PET = tiny_pet().requires_grad_(True)

@@ -138,7 +138,9 @@ def build_model(content: Any, target: str | None, path: Path) -> Model:
     try:
         options, weights = upgraded(content, path)
         model = _model(content, wrapper, options, weights, target, path)
-    except (AttributeError, KeyError, IndexError, TypeError) as error:
+    except CheckpointError:
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged or not a PET of metatrain: {error!r}") from error
     model.metadata["source"]["wrapper"] = None if wrapper is None else "llpr"
     return model

@@ -149,7 +149,7 @@ class ModernPET(nn.Module):
             UnknownSpeciesError: If an element is not among ``species``.
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
-        if self.long_range is None and not self.edge_species.weight.requires_grad:
+        if self.long_range is None and not any(p.requires_grad for p in self.parameters()):
             return self._energies(graph)
         return self._read(graph, {"energy": self.energies})["energy"]
 

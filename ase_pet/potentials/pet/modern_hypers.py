@@ -108,6 +108,8 @@ class ModernPETHypers:
                     f"cutoff: expected more than {least} for adaptive_method='grid', got "
                     f"{self.cutoff}"
                 )
+        if not math.isfinite(self.energy_scale):
+            raise ValueError(f"energy_scale: expected a finite number, got {self.energy_scale}")
         for name in ("forces_scales", "stress_scales"):
             if not all(type(v) is float and math.isfinite(v) for v in getattr(self, name)):
                 raise ValueError(f"{name}: expected finite numbers, got {getattr(self, name)}")

@@ -97,6 +97,22 @@ def test_a_very_thin_cell_is_a_cell() -> None:
     assert float(two_atoms(cell=cell).volumes) == pytest.approx(1e3)
 
 
+def test_cells_that_are_flat_but_for_rounding_have_no_volume() -> None:
+    cell = [[0.1, 0.2, 0.3], [0.3, 0.6, 0.9], [1.0, 0.0, 0.7]]
+    flat = torch.tensor([cell], dtype=torch.float64)
+    assert float(two_atoms(cell=flat, pbc=torch.zeros(1, 3, dtype=torch.bool)).volumes) == 0.0
+
+
+def test_a_copy_has_memory_of_its_own() -> None:
+    charge = torch.ones(1, dtype=torch.float64)
+    system = two_atoms(charge=charge)
+    copied = system.copy()
+    system.positions.add_(1.0)
+    charge.zero_()
+    assert torch.equal(copied.positions + 1.0, system.positions)
+    assert (float(copied.charge), copied.spin) == (1.0, None)
+
+
 def test_volumes_of_left_handed_cells_are_positive() -> None:
     system = two_atoms(cell=-2.0 * torch.eye(3, dtype=torch.float64)[None])
     assert float(system.volumes) == pytest.approx(8.0)

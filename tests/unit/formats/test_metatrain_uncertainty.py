@@ -112,6 +112,8 @@ def test_another_energy_has_none(tmp_path: Path) -> None:
         (4, {"llpr_ensemble_layers.energy.weight": MEMBERS[:, :3]}, "members of energy: expected"),
         (4, {"cholesky_energy_uncertainty": L.T.contiguous()}, "of energy: cholesky: .* triangle"),
         (4, {"multiplier_energy_uncertainty": MULTIPLIER / 0}, "energy: multiplier: expected 0"),
+        (4, {"multiplier_energy_uncertainty": torch.ones(2)}, "damaged or not a PET of metatrain"),
+        (3, {"covariance_energy_uncertainty": A[:3]}, "damaged or not a PET of metatrain"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -144,8 +144,9 @@ def test_a_target_is_chosen_when_the_file_is_read(tmp_path: Path) -> None:
     for wrong in (None, "mtt::c"):
         with pytest.raises(CheckpointError, match=r"choose one.*\['mtt::a', 'mtt::b'\]"):
             PETCalculator(path, target=wrong)
-    with pytest.raises(ValueError, match=r"loaded already; choose with load\(path, target='x'\)"):
-        PETCalculator(calc.model, target="x")
+    for loaded in (calc.model, [calc.model, calc.model]):
+        with pytest.raises(ValueError, match=r"loaded already; choose with load\(path, target='x'"):
+            PETCalculator(loaded, target="x")
     native.save(calc.model, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match="target: only models with several targets"):
         PETCalculator(tmp_path / "model.pt", target="mtt::a")

@@ -159,6 +159,7 @@ def test_more_memory_for_more_neighbors() -> None:
         ({"temperature": 0.0}, "temperature: expected more than 0"),
         ({"messages": "none"}, "messages: expected one of"),
         ({"normalization": "rms"}, "normalization: expected one of"),
+        ({"energy_scale": float("nan")}, "energy_scale: expected a finite number, got nan"),
         ({"forces_scales": (1.0, float("inf"))}, "forces_scales: expected finite numbers"),
         (
             {"cutoff": 0.7, "cutoff_width": 0.2, "n_neighbors": 3.0, "adaptive_method": "grid"},

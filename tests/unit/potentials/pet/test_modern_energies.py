@@ -85,6 +85,15 @@ def test_parts_are_as_the_whole(
     torch.testing.assert_close(both(model, structures)[1][0], whole[0], rtol=0.0, atol=1e-13)
 
 
+@pytest.mark.parametrize("trained", ["energies", "layers"])
+def test_weights_are_differentiated_beside_constant_ones(trained: str, structures: Graph) -> None:
+    model = tiny_modern_pet(2, cutoff=2.3).requires_grad_(False)
+    chosen = getattr(model, trained).requires_grad_(True)
+    vectors = structures.vectors.detach().requires_grad_(True)
+    model(structures.with_vectors(vectors)).sum().backward()
+    assert all(p.grad is not None for p in chosen.parameters())
+
+
 def test_charges_matter(structures: Graph) -> None:
     model = tiny_modern_pet(2, cutoff=2.3, conditioning=True)
     charged = replace(structures, charge=torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64))
