@@ -33,9 +33,14 @@ class Committee:
 
     def __post_init__(self) -> None:
         if len(self.members) < 2:
-            raise ValueError(f"committee: expected at least 2 models, got {len(self.members)}")
+            raise ValueError(
+                f"committee: expected at least 2 models, got {len(self.members)}; a model alone "
+                "is given without a list"
+            )
         if not self.species:
-            raise ValueError("committee: the models have no element in common")
+            raise ValueError(
+                "committee: the models have no element in common; give models of the same elements"
+            )
         stated = (model.metadata.get("level_of_theory") for model in self.members)
         theories = sorted({str(theory) for theory in stated if theory is not None})
         if len(theories) > 1:

@@ -16,10 +16,12 @@ from ase_pet.cli.options import (
     ModelPath,
     OutFolder,
     Symmetry,
+    Target,
     Weights,
     check_out,
     make_console,
     parse_symmetry,
+    parse_target,
     show_json,
 )
 
@@ -50,17 +52,19 @@ def evaluate_model(
     weights: Weights = "smooth",
     device: Device = "auto",
     dtype: Dtype = None,
+    target: Target = None,
     json: Json = False,
 ) -> None:
     """Errors on labelled structures, bare and symmetrised: tables, JSON and a parity plot."""
     from rich.console import Console
 
+    from ase_pet import load
     from ase_pet.training import evaluate
     from ase_pet.training.report import Report
 
     check_out(out, folder=True)
     errors = evaluate(
-        model,
+        load(model, target=parse_target(target)),
         data,
         out,
         symmetry=parse_symmetry(symmetry),

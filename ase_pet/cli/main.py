@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +19,10 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                if not ctx.params.get("debug"):
+                    warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except Exception as error:
             # Exits and errors of usage carry their exit code; typer shows them itself. A pipe
             # that was closed, as by `| head`, is no error; typer ends silently.
@@ -27,6 +31,11 @@ class Commands(TyperGroup):
                 raise
             print(f"error: {_sentence(error)}", file=sys.stderr)  # noqa: T201
             raise typer.Exit(1) from error
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one sentence, without the line of code that it comes from."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201
 
 
 def _sentence(error: Exception) -> str:

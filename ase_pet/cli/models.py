@@ -49,10 +49,12 @@ def show_info(
 ) -> None:
     """What is known of a checkpoint: elements, size, training data, accuracy, licence, cost."""
     from ase_pet import load
-    from ase_pet.potentials.base import takes_positions
+    from ase_pet.potentials.base import takes_charge, takes_positions, takes_spin
     from ase_pet.potentials.species import symbols
 
     found = load(model, target=parse_target(target))
+    backbone = found.potential.backbone
+    states = {"total charge": takes_charge(backbone), "spin multiplicity": takes_spin(backbone)}
     n_parameters = sum(p.numel() for p in found.potential.parameters())
     rows = {
         "path": found.path,
@@ -62,6 +64,7 @@ def show_info(
         "cutoff": f"{found.cutoff:g} Å",
         "message-passing layers": found.n_layers,
         **({"long range": "electrostatics"} if takes_positions(found.potential) else {}),
+        "takes": ", ".join(name for name, taken in states.items() if taken) or "structures alone",
         "parameters": n_parameters,
         "dtype": found.dtype,
         "predicts": ", ".join(("energy, forces, stress", *found.tensors)),
@@ -128,6 +131,7 @@ def check_model(
     ensemble: Ensemble = "auto",
     weights: Weights = "smooth",
     device: Device = "auto",
+    target: Target = None,
     json: Json = False,
 ) -> None:
     """Replay the self-test; measure equivariance, and forces and stress against differences.
@@ -139,7 +143,7 @@ def check_model(
     from ase_pet.workflows import checks
     from ase_pet.workflows.progress import Progress
 
-    found = load(model)
+    found = load(model, target=parse_target(target))
     atoms = _structure(found, structure)
     calculators = _ways(found, symmetry, ensemble=ensemble, weights=weights, device=device)
     reflections = parse_symmetry(symmetry) != "SO(3)"

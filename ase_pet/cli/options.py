@@ -73,6 +73,8 @@ def _calculator(
     from ase_pet import PETCalculator
 
     several = "," in model and not Path(model).exists()
+    if several and not all(model.split(",")):
+        raise ValueError(f"MODEL: expected names with a comma between two of them, got {model!r}")
     return PETCalculator(
         model.split(",") if several else model,
         device=device,
@@ -149,6 +151,7 @@ def read_structures(path: Path, index: str = ":") -> list[Atoms]:
         ValueError: If the file cannot be read or holds no structure.
     """
     import ase.io
+    from ase.io.formats import UnknownFileTypeError
 
     if not path.is_file():
         what = "a folder; give a file" if path.is_dir() else "no such file; check the path"
@@ -159,6 +162,11 @@ def read_structures(path: Path, index: str = ":") -> list[Atoms]:
         raise ValueError(
             f"{path}: ASE finds no structure of index {index} in it; they count from 0, or back "
             "from -1"
+        ) from error
+    except UnknownFileTypeError as error:
+        raise ValueError(
+            f"{path}: ASE cannot read it as a structure: no format that it knows; give a file like "
+            "x.extxyz, x.cif or POSCAR"
         ) from error
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

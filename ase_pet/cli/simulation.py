@@ -47,10 +47,13 @@ def evaluate_structures(
     """Energies, forces and stress of the structures in a file, and what else a model predicts."""
     import numpy as np
 
+    from ase_pet.interfaces.ase_models import WHICH
     from ase_pet.interfaces.ase_structures import evaluate_together
     from ase_pet.units import EV_PER_A3_IN_GPA
     from ase_pet.workflows.output import check_format
 
+    if uncertainty and not calculator.model.uncertainties:
+        raise ValueError(f"--uncertainty: this model has none; {WHICH}")
     structures = read_structures(structure, index)
     if out is not None:
         check_out(out)

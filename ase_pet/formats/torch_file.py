@@ -205,4 +205,6 @@ def _describe(path: Path) -> str:
         start = data[:200].decode("ascii")[:24]
     except UnicodeDecodeError:
         return "not a file of torch.save"
-    return f"a text file ({start!r}...), not a file of torch.save"
+    if start.startswith("version https://git-lfs"):
+        return "a pointer of Git LFS in place of the file; fetch the file with `git lfs pull`"
+    return f"a text file ({start!r}...), not a model; give the file that holds one"

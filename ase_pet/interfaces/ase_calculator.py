@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from ase_pet.interfaces.ase_structures import (
     system_from_atoms,
 )
 from ase_pet.interfaces.ase_uncertainty import WithUncertainty
-from ase_pet.interfaces.calculator_options import STATE, properties_of, state_of
+from ase_pet.interfaces.calculator_options import STATE, properties_of, state_of, with_state
 from ase_pet.potentials.species import symbols
 
 
@@ -90,8 +89,8 @@ class PETCalculator(WithUncertainty, Calculator):
         target: Which energy of a model that was trained on several: a name (metatrain) or a number
             (original PET). It is chosen when the file is read, for good.
         uncertainty_threshold: Warn once when the uncertainty of an atom's energy, or of a
-            committee's energy per atom, is above this, eV; costs a forward pass a step, for a
-            committee nothing.
+            committee's energy per atom, is above this, eV; costs a forward pass a structure,
+            for a committee nothing in MD.
 
     Attributes:
         model: The checkpoint, bare, with its metadata; or the committee.
@@ -258,7 +257,6 @@ class PETCalculator(WithUncertainty, Calculator):
         found = self.compute([structure])[0]
         self._polarizability = found.pop("polarizability", None)  # ASE has no such property
         self.results = found
-        self.warn_if_uncertain(structure)
 
     def get_polarizability(self, atoms: Atoms | None = None) -> np.ndarray:
         """Static polarizability [3, 3], e²Å²/eV; times 14.39964 it is in Å³.
@@ -313,6 +311,8 @@ class PETCalculator(WithUncertainty, Calculator):
         if not structures:
             return []
         results = self.engine(self.system_of(structures))
+        for atoms in structures:
+            self.warn_if_uncertain(atoms)
         ends = np.cumsum([len(atoms) for atoms in structures])
         return [
             ase_results(results, k, slice(end - len(atoms), end), atoms)
@@ -324,12 +324,7 @@ class PETCalculator(WithUncertainty, Calculator):
         for atoms in structures:
             require_atoms(atoms)
             self.set_atoms(atoms)
-        system = system_from_atoms(structures)
-        for name, default in self._state.items():
-            values = [state_of(atoms, name, default) for atoms in structures]
-            if any(value != default for value in values):
-                system = replace(system, **{name: torch.tensor(values, dtype=torch.float64)})
-        return system
+        return with_state(system_from_atoms(structures), structures, self._state)
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """The checkpoint's path and sha256, and all options, for databases and trajectories."""

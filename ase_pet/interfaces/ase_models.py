@@ -17,7 +17,7 @@ from ase_pet.interfaces.calculator_options import parse_bytes
 #: Which models have an uncertainty.
 WHICH = (
     "models of metatrain that are wrapped as 'llpr' have one, and so has a committee, "
-    "PETCalculator([one, another])"
+    "PETCalculator([one, another]) or one.pt,another.pt in the shell"
 )
 
 

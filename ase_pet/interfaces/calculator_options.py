@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 
+import torch
 from ase import Atoms
 
 from ase_pet.committee import Committee
+from ase_pet.data import System
 from ase_pet.formats import Model
 
 #: What a model may want to know of a structure beside its atoms, and where it is in ``atoms.info``,
@@ -38,6 +42,27 @@ def state_of(atoms: Atoms, name: str, default: float) -> float:
             raise ValueError(f"atoms.info[{key!r}]: expected a number, got {value!r}")
         return float(value)
     return float(default)
+
+
+def with_state(
+    system: System, structures: Sequence[Atoms], defaults: Mapping[str, float]
+) -> System:
+    """The same structures with their charges and spins; as they are if all are the defaults.
+
+    Args:
+        system: What the engine takes.
+        structures: The same as ASE has them.
+        defaults: Charge (e) or spin multiplicity, by name, of structures that have none of their
+            own; what is not named is left out.
+
+    Raises:
+        ValueError: If ``atoms.info`` holds something that is no number.
+    """
+    for name, default in defaults.items():
+        values = [state_of(atoms, name, default) for atoms in structures]
+        if any(value != default for value in values):
+            system = replace(system, **{name: torch.tensor(values, dtype=torch.float64)})
+    return system
 
 
 def parse_bytes(budget: int | str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -87,6 +88,9 @@ def check_state(backbone: Backbone, charge: float, spin: float) -> None:
     Raises:
         ValueError: If they are none, or the backbone takes none.
     """
+    for name, value in (("charge", charge), ("spin", spin)):
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise ValueError(f"{name}: expected a number, got {value!r}")
     if not math.isfinite(charge):
         raise ValueError(f"charge: expected a finite number, got {charge}")
     if not (math.isfinite(spin) and spin >= 1.0):

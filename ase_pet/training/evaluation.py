@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from ase_pet.engine import Engine
 from ase_pet.formats import Model, load
 from ase_pet.formats.files import write_atomically
 from ase_pet.interfaces.ase_structures import evaluate_together, has_volume, system_from_atoms
+from ase_pet.interfaces.calculator_options import with_state
+from ase_pet.potentials.base import takes_charge, takes_spin
 from ase_pet.training.config import SourceConfig
 from ase_pet.training.dataset import check_frame, name_of, read_frames, select, tensor_labels
 from ase_pet.training.loss import ErrorSums
@@ -83,6 +85,9 @@ def evaluate(
     report = report or Report()
     errors: dict[str, dict[str, dict[str, float]]] = {}
     parities: dict[str, Parity] = {}
+    takes = {"charge": (takes_charge, 0.0), "spin": (takes_spin, 1.0)}
+    backbone = model.potential.backbone
+    state = {name: default for name, (taken, default) in takes.items() if taken(backbone)}
     for kind in dict.fromkeys((None, symmetry)):
         engine = Engine(
             model.potential,
@@ -94,7 +99,7 @@ def evaluate(
             invariant_atoms=model.invariant_atoms,
         )
         label = kind or "bare"
-        errors[label], parities[label] = measure(engine, frames)
+        errors[label], parities[label] = measure(engine, frames, state)
         report.table(f"{label}, {len(frames)} frames", errors[label])
     if out_dir is not None:
         out = Path(out_dir)
@@ -106,17 +111,21 @@ def evaluate(
 
 
 def measure(
-    engine: Callable[[System], Results], frames: Sequence[ase.Atoms]
+    engine: Callable[[System], Results],
+    frames: Sequence[ase.Atoms],
+    state: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, dict[str, float]], Parity]:
     """Errors of an engine by group, and what a parity plot needs.
 
     Args:
         engine: Evaluates a batch of structures.
         frames: Labelled structures.
+        state: What the engine wants to know of them beside their atoms, and its default: "charge",
+            "spin".
     """
     sums = {"all": ErrorSums()}
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for atoms, quantities in _predictions(engine, frames):
+    for atoms, quantities in _predictions(engine, frames, state or {}):
         group = str(atoms.info.get("group", "all"))
         for name, (reference, predicted) in quantities.items():
             for label in dict.fromkeys(("all", group)):
@@ -141,14 +150,16 @@ def _frames(data: str | Path | Sequence[ase.Atoms], where: dict[str, Any]) -> li
 
 
 def _predictions(
-    engine: Callable[[System], Results], frames: Sequence[ase.Atoms]
+    engine: Callable[[System], Results], frames: Sequence[ase.Atoms], state: Mapping[str, float]
 ) -> Iterator[tuple[ase.Atoms, dict[str, tuple[Tensor, Tensor]]]]:
     """Each frame with (reference, predicted) of every quantity that it is labelled with."""
     for start in range(0, len(frames), _CHUNK):
         chunk = frames[start : start + _CHUNK]
         names = [name_of(atoms, start + k) for k, atoms in enumerate(chunk)]
         out = evaluate_together(
-            lambda given: engine(system_from_atoms(given)), chunk, names.__getitem__
+            lambda given: engine(with_state(system_from_atoms(given), given, state)),
+            chunk,
+            names.__getitem__,
         )
         forces = out.forces.cpu().split([len(atoms) for atoms in chunk])
         for k, atoms in enumerate(chunk):

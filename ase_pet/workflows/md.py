@@ -41,7 +41,7 @@ class MDSettings:
         temperature: K, of the thermostat and of the velocities that atoms at rest are given;
             ``None`` is for "nve" from the velocities that the atoms have.
         damping: fs, relaxation time of the thermostat.
-        interval: Steps between two records.
+        interval: Steps between two records; of shorter runs, start and end are recorded.
         seed: Of velocities and thermostat, at least 0.
         max_temperature: K; beyond it the run stops as unstable.
 
@@ -193,7 +193,7 @@ def run_md(
                 good.set_momenta(atoms.get_momenta())
                 if out is not None and trajectory is None:
                     trajectory = Trajectory(out / "md.traj", "w", atoms)
-                if step % settings.interval == 0:
+                if step % min(settings.interval, settings.steps) == 0:
                     record.rows.append(_row(atoms, dynamics, conserved))
                     if trajectory is not None:
                         trajectory.write()

@@ -122,10 +122,10 @@ def test_what_a_committee_knows() -> None:
 
 
 def test_models_that_make_no_committee() -> None:
-    with pytest.raises(ValueError, match="expected at least 2 models, got 1"):
+    with pytest.raises(ValueError, match="expected at least 2 models, got 1; a model alone is"):
         Committee((model(),))
     hypers = PETHypers(d_model=8, n_heads=2, d_feedforward=8, n_attention_layers=1)
-    with pytest.raises(ValueError, match="no element in common"):
+    with pytest.raises(ValueError, match="no element in common; give"):
         Committee((model(), model(PET(hypers, (14,)))))
     theories = (model(level_of_theory="PBE"), model(level_of_theory="r2SCAN"))
     with pytest.raises(ValueError, match=r"levels of theory, \['PBE', 'r2SCAN'\]"):

@@ -156,3 +156,24 @@ def test_convert_keeps_a_self_test_and_replaces_only_by_force(
     assert copied.self_test is not None
     assert original.self_test is not None
     assert copied.self_test["bare"]["energy"] == original.self_test["bare"]["energy"]
+
+
+@pytest.mark.parametrize(
+    ("hypers", "taken"),
+    [({}, "structures alone"), ({"conditioning": True}, "total charge, spin multiplicity")],
+)
+def test_info_tells_what_a_model_takes(run, hypers: dict, taken: str, tmp_path: Path) -> None:
+    path = write(checkpoint_of(tiny_modern_pet(**hypers)), tmp_path / "model.ckpt")
+    assert json.loads(run("info", path, "--json").stdout)["takes"] == taken
+
+
+def test_check_takes_one_energy_of_several(run, tmp_path: Path) -> None:
+    targets = {name: {"quantity": "energy", "unit": "eV"} for name in ("energy/a", "energy/b")}
+    content = checkpoint_of(tiny_modern_pet(), targets=targets, target="energy/a")
+    path = write(content, tmp_path / "model.ckpt")
+    found = run("check", path, "--target", "energy/a", "--n-rotations", 1)
+    assert found.exit_code == 0, found.stderr
+    refused = run("check", path)
+    assert "target= one of ['energy/a', 'energy/b']" in refused.stderr
+    wrong = run("check", path, "--target", "energy/c")
+    assert "'energy/c' is not among the targets" in wrong.stderr

@@ -66,3 +66,15 @@ def test_symmetry_needs_no_parentheses(text: str, symmetry: str | None) -> None:
 )
 def test_values_are_readable(value: object, text: str) -> None:
     assert options.readable(value) == text
+
+
+def test_a_comma_too_many_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"names with a comma between two of them, got 'one\.pt,'"):
+        options._calculator("one.pt,")
+
+
+def test_a_file_that_holds_no_structure_is_told_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match="structure: no format that it knows; give a file"):
+        options.read_structures(path)

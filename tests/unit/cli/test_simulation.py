@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import ase.io
@@ -154,3 +155,28 @@ def test_phonons(run, checkpoint: Path, tmp_path: Path) -> None:
     assert np.ptp(optical) < 1e-6  # a triplet, by symmetry
     assert (out / "bands.png").stat().st_size > 1000
     assert (out / "relax" / "summary.json").is_file()
+
+
+WRAPPED = Path(__file__).parents[2] / "data" / "llpr" / "feedforward.ckpt"
+
+
+def test_a_warning_is_one_sentence(run) -> None:
+    arguments = ("eval", WRAPPED, WRAPPED.with_name("structures.xyz"))
+    options = ("--uncertainty-threshold", "1e-9")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        found = run(*arguments, *options)
+        (line,) = found.stderr.splitlines()
+        assert line.startswith("warning: the uncertainty of the energy, ")
+        assert found.exit_code == 0
+        with pytest.warns(UserWarning, match="above uncertainty_threshold"):
+            run("--debug", *arguments, *options)
+
+
+def test_eval_refuses_an_uncertainty_before_it_evaluates(
+    run, checkpoint: Path, silicon: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(PETCalculator, "compute")
+    found = run("eval", checkpoint, silicon, "--uncertainty")
+    assert found.exit_code == 1
+    assert found.stderr.startswith("error: --uncertainty: this model has none; models of metatrain")

@@ -181,7 +181,8 @@ def test_a_damaged_compressed_archive_is_told(tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b"PK\x03\x04 and no more", "truncated"),
-        (b"cutoff: 5.0\n", r"a text file \('cutoff: 5.0"),
+        (b"cutoff: 5.0\n", r"a text file \('cutoff: 5.0.*give the file that holds one"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "fetch the file with `git lfs pull`"),
         (b"\x89PNG\r\n\x1a\n\xff\xfe", "not a file of torch.save"),
         (pickle.dumps([1, 2]), "a bare pickle"),
         (array_file(), "an array of NumPy, not a checkpoint"),

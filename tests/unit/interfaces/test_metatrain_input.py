@@ -113,3 +113,10 @@ def test_the_stress_of_a_slab_is_the_derivative_over_the_volume_of_its_cell(
     numerical = calculate_numerical_stress(atoms, eps=1e-5)
     assert np.abs(numerical[:2]).min() > 1e-3
     np.testing.assert_allclose(atoms.get_stress(), numerical, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("state", [{"charge": None}, {"charge": "1"}, {"spin": True}])
+def test_a_charge_or_spin_that_is_no_number(path: Path, state: dict) -> None:
+    ((name, value),) = state.items()
+    with pytest.raises(ValueError, match=f"{name}: expected a number, got {value!r}"):
+        PETCalculator(path, **state)

@@ -4,9 +4,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
+from ase_pet import PETCalculator
 from ase_pet.engine import Engine
 from ase_pet.errors import GeometryError
 from ase_pet.formats import Model
@@ -16,6 +18,7 @@ from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.total import Total
 from ase_pet.training import evaluate
 from ase_pet.training.report import Report
+from tests.tiny import tiny_modern_pet
 
 
 @pytest.fixture
@@ -113,3 +116,19 @@ def test_file_and_where(data_path, model, report):
     assert set(errors["bare"]) == {"all", "g1"}
     with pytest.raises(ValueError, match="none of 30 frames"):
         evaluate(model, data_path, symmetry=None, where={"group": "x"}, report=report)
+
+
+@pytest.mark.parametrize("conditioning", [True, False])
+def test_structures_are_evaluated_with_their_charges(conditioning, report):
+    model = Model(Total(tiny_modern_pet(conditioning=conditioning)), "float64")
+    calculator = PETCalculator(model, symmetry=None)
+    ion = molecule("CH3")
+    charged = ion.copy()
+    charged.info |= {"charge": 1, "spin": 2} if conditioning else {}
+    energy, neutral = (found["energy"] for found in calculator.compute([charged, ion]))
+    assert (energy != neutral) == conditioning
+    ion.info |= {"charge": 1, "spin": 2}
+    forces = calculator.compute([charged])[0]["forces"]
+    ion.calc = SinglePointCalculator(ion, energy=energy, forces=forces)
+    errors = evaluate(model, [ion], symmetry=None, report=report)
+    assert errors["bare"]["all"]["energy_mae"] < 1e-12

@@ -171,3 +171,9 @@ def test_settings_that_make_no_sense(options: dict, message: str) -> None:
 def test_a_calculator_is_needed() -> None:
     with pytest.raises(ValueError, match="no calculator attached"):
         run_md(bulk("Cu"), MDSettings())
+
+
+def test_a_run_shorter_than_the_interval_records_its_end() -> None:
+    record = run_md(crystal(), MDSettings(steps=5, temperature=300.0))
+    assert len(record.rows) == 2
+    assert record.summary()["time_ps"] == pytest.approx(0.005)
