@@ -21,6 +21,13 @@ from torch import Tensor
 
 from ase_pet.errors import CheckpointError
 from ase_pet.formats.files import sha256_of
+from ase_pet.formats.importers.metatrain_targets import (
+    check_length,
+    choose_energy,
+    direct_targets,
+    direct_unit,
+    energy_unit,
+)
 from ase_pet.formats.importers.metatrain_uncertainty import last_layer
 from ase_pet.formats.importers.metatrain_versions import upgraded
 from ase_pet.formats.importers.metatrain_weights import (
@@ -35,10 +42,8 @@ from ase_pet.formats.networks import build
 from ase_pet.formats.torch_file import Record, read_plain
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import ModernPET, ModernPETHypers
-from ase_pet.potentials.pet.modern_hypers import DIRECT
 from ase_pet.potentials.total import Total
 from ase_pet.potentials.zbl_covalent import CovalentZBL
-from ase_pet.units import ENERGY_UNITS
 
 #: Classes whose objects are in such files; read as records, or as the container that they are.
 RECORDS = frozenset(
@@ -81,7 +86,6 @@ _LONG_RANGE = (
     ("mesh_spacing", "kspace_resolution", float),
     ("mesh_nodes", "interpolation_nodes", int),
 )
-_ANGSTROM = ("angstrom", "a")
 #: Read elsewhere.
 _OTHER = {"num_neighbors_adaptive", "zbl", "long_range"}
 #: Names of those that are single values.
@@ -157,9 +161,9 @@ def _model(
     info = content["model_data"]["dataset_info"].state
     species = sorted(int(z) for z in info["_atomic_types"])
     targets = {str(name): dict(record.state) for name, record in info["targets"].items()}
-    chosen = _choose(targets, target, path)
-    _check_length(info.get("length_unit"), path)
-    unit = _energy_unit(targets[chosen].get("unit"), path)
+    chosen = choose_energy(targets, target, path)
+    check_length(info.get("length_unit"), path)
+    unit = energy_unit(targets[chosen].get("unit"), path)
     backbone = _network(options, weights, species, targets, chosen, unit, path)
     energies = composition(weights, chosen, species, path)
     known = wrapper and last_layer(wrapper, chosen, unit, backbone.n_last_features, path)
@@ -168,7 +172,9 @@ def _model(
         "format": "checkpoint of metatrain",
         "version": content["model_ckpt_version"],
         "target": chosen,
-        "unused_targets": sorted(targets.keys() - {chosen, *_direct(targets, chosen).values()}),
+        "unused_targets": sorted(
+            targets.keys() - {chosen, *direct_targets(targets, chosen).values()}
+        ),
         "sha256": {path.name: fingerprint},
     }
     baselines = (
@@ -201,10 +207,10 @@ def _network(
     path: Path,
 ) -> ModernPET:
     """The network with its readouts of one energy, in ``unit`` (eV), and of what belongs to it."""
-    direct, names = _direct(targets, chosen), list(targets)
+    direct, names = direct_targets(targets, chosen), list(targets)
     scales = {
         f"{kind}_scales": tuple(
-            scale * _direct_unit(kind, targets[name].get("unit"), unit, path)
+            scale * direct_unit(kind, targets[name].get("unit"), unit, path)
             for scale in direct_scales(weights, name, names, species, path)
         )
         for kind, name in direct.items()
@@ -215,63 +221,6 @@ def _network(
     found = network_weights(weights, species, readouts, path)
     dtype = torch.promote_types(found["edge_species.weight"].dtype, torch.float32)
     return build(ModernPET, hypers, species, found, str(path), dtype)
-
-
-def _choose(targets: Mapping[str, Mapping[str, Any]], wanted: str | None, path: Path) -> str:
-    """The energy target: the one asked for, the only one, or that called "energy"."""
-    energies = [name for name, about in targets.items() if about.get("quantity") == "energy"]
-    if wanted is None and (len(energies) == 1 or "energy" in energies):
-        wanted = "energy" if "energy" in energies else energies[0]
-    if wanted in energies:
-        return wanted
-    if not energies:
-        raise CheckpointError(
-            f"{path}: the model predicts no energy, only {sorted(targets)}: it is no potential"
-        )
-    if wanted is None:
-        raise CheckpointError(
-            f"{path}: the model predicts several energies; choose one: target= one of {energies}"
-        )
-    known = "is no energy" if wanted in targets else "is not among the targets"
-    raise CheckpointError(f"{path}: target: {wanted!r} {known}; choose one of {energies}")
-
-
-def _check_length(unit: object, path: Path) -> None:
-    """Refuse other units than Å, for which an empty name stands."""
-    if str(unit or "angstrom").lower() not in _ANGSTROM:
-        raise CheckpointError(
-            f"{path}: length_unit: only models in Å can be imported, this one is in {unit!r}"
-        )
-
-
-def _energy_unit(unit: object, path: Path) -> float:
-    """Unit of energy in eV; an empty name stands for eV."""
-    units = {name.lower(): value for name, value in ENERGY_UNITS.items()}
-    name = str(unit or "eV").lower()
-    if name not in units:
-        raise CheckpointError(f"{path}: unit: expected one of {list(ENERGY_UNITS)}, got {unit!r}")
-    return units[name]
-
-
-def _direct_unit(kind: str, unit: object, energy: float, path: Path) -> float:
-    """Unit of direct forces in eV/Å, or of a direct stress in eV/Å³; without one, the energy's."""
-    text = str(unit or "").lower().removesuffix("^3" if kind == "stress" else "")
-    for length in _ANGSTROM:
-        text = text.removesuffix(f"/{length}")
-    return _energy_unit(text, path) if text else energy
-
-
-def _direct(targets: Mapping[str, Mapping[str, Any]], energy: str) -> dict[str, str]:
-    """Targets of direct forces and stress that belong to an energy, by our names of them."""
-    if not energy.startswith("energy"):
-        return {}
-    variant = energy.removeprefix("energy")
-    found = {}
-    for kind in DIRECT:
-        for name in (kind.removesuffix("s") if kind == "forces" else kind, kind):
-            if f"non_conservative_{name}{variant}" in targets:
-                found[kind] = f"non_conservative_{name}{variant}"
-    return found
 
 
 def _energy_scale(

@@ -149,7 +149,7 @@ class ModernPET(nn.Module):
             UnknownSpeciesError: If an element is not among ``species``.
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
-        if self.long_range is None and not any(p.requires_grad for p in self.parameters()):
+        if self.long_range is None and _is_constant(self):
             return self._energies(graph)
         return self._read(graph, {"energy": self.energies})["energy"]
 
@@ -274,6 +274,17 @@ class ModernPET(nn.Module):
         _require_whole("spin", spin, 1, h.max_spin)
         found: Tensor = self.conditioning(charge, spin)
         return found
+
+
+def _is_constant(module: nn.Module) -> bool:
+    """Whether no weight requires a gradient; ``parameters()`` takes several times as long."""
+    for weight in module._parameters.values():
+        if weight is not None and weight.requires_grad:
+            return False
+    for child in module._modules.values():
+        if child is not None and not _is_constant(child):
+            return False
+    return True
 
 
 def _distances(graph: Graph) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from ase_pet import load
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import native
-from ase_pet.formats.importers import metatrain
+from ase_pet.formats.importers.metatrain_targets import direct_unit
 from ase_pet.potentials import electrostatics
 from ase_pet.testing.evaluators import graph_of
 from ase_pet.testing.structures import structures
@@ -88,9 +88,9 @@ def test_units_of_energy_are_converted(tmp_path: Path) -> None:
     ],
 )
 def test_units_of_direct_heads(kind: str, unit: str, expected: float) -> None:
-    assert metatrain._direct_unit(kind, unit, 27.211386024367243, Path("model.ckpt")) == expected
+    assert direct_unit(kind, unit, 27.211386024367243, Path("model.ckpt")) == expected
     with pytest.raises(CheckpointError, match="unit: expected one of"):
-        metatrain._direct_unit(kind, "eV/bohr", 1.0, Path("model.ckpt"))
+        direct_unit(kind, "eV/bohr", 1.0, Path("model.ckpt"))
 
 
 def test_scales_are_a_product_since_version_13(tmp_path: Path) -> None:
