@@ -113,16 +113,7 @@ class Engine:
         splines: bool = False,
         forces: str = "conservative",
     ) -> None:
-        if symmetry is not None and symmetry not in SYMMETRIES:
-            raise ValueError(
-                f"symmetry: expected one of {SYMMETRIES} or None (bare model), got {symmetry!r}"
-            )
-        if ensemble not in (*ENSEMBLES, "auto"):
-            raise ValueError(f"ensemble: expected one of {(*ENSEMBLES, 'auto')}, got {ensemble!r}")
-        if forces not in FORCES:
-            raise ValueError(f"forces: expected one of {FORCES}, got {forces!r}")
-        if not 0.0 <= skin < float("inf"):
-            raise ValueError(f"skin: expected a finite length in Å, at least 0, got {skin}")
+        _check_options(symmetry, ensemble, forces, skin)
         settings(weights)  # checked where no copies need them, too
         check_state(potential.backbone, charge, spin)
         self.charge, self.spin = float(charge), float(spin)
@@ -308,6 +299,19 @@ class Engine:
                 "are far too close, or use dtype='float64'"
             )
         return out
+
+
+def _check_options(symmetry: str | None, ensemble: str, forces: str, skin: float) -> None:
+    if symmetry is not None and symmetry not in SYMMETRIES:
+        raise ValueError(
+            f"symmetry: expected one of {SYMMETRIES} or None (bare model), got {symmetry!r}"
+        )
+    if ensemble not in (*ENSEMBLES, "auto"):
+        raise ValueError(f"ensemble: expected one of {(*ENSEMBLES, 'auto')}, got {ensemble!r}")
+    if forces not in FORCES:
+        raise ValueError(f"forces: expected one of {FORCES}, got {forces!r}")
+    if not 0.0 <= skin < float("inf"):
+        raise ValueError(f"skin: expected a finite length in Å, at least 0, got {skin}")
 
 
 def _batches(counts: Sequence[int], choices: Sequence[str | None]) -> list[list[int]]:
