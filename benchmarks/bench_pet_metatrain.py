@@ -34,6 +34,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ase_pet import PETCalculator
 
 MODELS = ("fresh_default", "fresh_adaptive_nc")
+#: Operations that are counted; in inference mode linear layers and matmul are operations themselves.
+PRODUCTS = ("mm", "addmm", "addmm_", "bmm", "linear", "matmul")
 
 
 class Products(TorchDispatchMode):
@@ -47,7 +49,7 @@ class Products(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run one operation."""
-        if func.overloadpacket.__name__ in ("mm", "addmm", "bmm", "baddbmm"):
+        if func.overloadpacket.__name__ in PRODUCTS:
             self.calls.append((func, args, kwargs or {}))
         return func(*args, **(kwargs or {}))
 
