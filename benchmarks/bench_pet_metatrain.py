@@ -34,7 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ase_pet import PETCalculator
 
 MODELS = ("fresh_default", "fresh_adaptive_nc")
-#: Operations that are counted; in inference mode linear layers and matmul are operations themselves.
+#: What is counted; in inference mode linear layers are operations themselves.
 PRODUCTS = ("mm", "addmm", "addmm_", "bmm", "linear", "matmul")
 
 
