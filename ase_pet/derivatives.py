@@ -238,16 +238,12 @@ def results(evaluation: Evaluated, graph: Graph) -> Results:
     if evaluation.by_space is not None:
         forces, virials = _add_space(evaluation.by_space, graph, forces, virials)
 
-    def of_structures(values: Tensor) -> Tensor:
-        sums = values.new_zeros(graph.n_systems, *values.shape[1:])
-        return sums.index_add(0, graph.system_index, values)
-
     return Results(
         energies=evaluation.energies,
         forces=forces,
         virials=virials,
-        energy=of_structures(evaluation.energies),
-        virial=of_structures(virials),
+        energy=graph.of_structures(evaluation.energies),
+        virial=graph.of_structures(virials),
         # Turned back and forth, a matrix is symmetric but for rounding.
-        tensors={k: symmetric(of_structures(v)) for k, v in evaluation.tensors.items()},
+        tensors={k: symmetric(graph.of_structures(v)) for k, v in evaluation.tensors.items()},
     )

@@ -172,6 +172,11 @@ class Graph:
         atoms, none = torch.arange(len(numbers), device=numbers.device), numbers.new_zeros(0)
         return Graph(numbers, atoms, len(numbers), none, none, none, like.new_zeros(0, 3))
 
+    def of_structures(self, values: Tensor) -> Tensor:
+        """Sums [n_systems, ...] of values of atoms [n_atoms, ...], differentiable."""
+        sums = values.new_zeros(self.n_systems, *values.shape[1:])
+        return sums.index_add(0, self.system_index, values)
+
     def with_vectors(self, vectors: Tensor) -> Graph:
         """Return the same graph with other edge vectors [n_edges, 3], Å."""
         return replace(self, vectors=vectors)

@@ -101,18 +101,14 @@ def direct_results(potential: Total, graph: Graph) -> Results:
     """
     energies, tensors = potential.predict(graph)
 
-    def of_structures(values: Tensor) -> Tensor:
-        sums = values.new_zeros(graph.n_systems, *values.shape[1:])
-        return sums.index_add(0, graph.system_index, values)
-
     forces = tensors["forces"]
     counts = torch.bincount(graph.system_index, minlength=graph.n_systems)
-    net = of_structures(forces) / counts[:, None]
+    net = graph.of_structures(forces) / counts[:, None]
     absent = energies.new_full((graph.n_atoms, 3, 3), torch.nan)
     return Results(
         energies=energies,
         forces=forces - net[graph.system_index],
         virials=absent,
-        energy=of_structures(energies),
-        virial=symmetric(of_structures(tensors.get("virial", absent))),
+        energy=graph.of_structures(energies),
+        virial=symmetric(graph.of_structures(tensors.get("virial", absent))),
     )
