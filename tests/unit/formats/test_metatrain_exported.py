@@ -137,6 +137,9 @@ def test_another_target(tmp_path: Path) -> None:
 def test_the_model_inside_a_wrapper_is_read(tmp_path: Path) -> None:
     model = load(exported_sample("pet_exported_llpr", tmp_path))
     assert model.metadata["source"]["wrapper"] == "llpr"
+    assert model.uncertainties == ("llpr", "ensemble")
+    assert model.uncertainty.multiplier == 0.5
+    assert model.uncertainty.members.shape == (3, 12)
 
 
 def test_what_the_wrapper_holds_is_handed_on_as_a_checkpoint(tmp_path: Path) -> None:
