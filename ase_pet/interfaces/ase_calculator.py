@@ -21,6 +21,7 @@ from ase_pet.formats import Model
 from ase_pet.interfaces.ase_models import make_engine, read_models
 from ase_pet.interfaces.ase_structures import (
     ase_results,
+    given_or_last,
     is_structure,
     require_atoms,
     require_finite,
@@ -244,9 +245,7 @@ class PETCalculator(WithUncertainty, Calculator):
             UnknownSpeciesError: If an element is not among those of the model.
             NeighborError: If the structure does not fit in memory.
         """
-        structure = self.atoms if atoms is None else atoms
-        if structure is None:
-            raise ValueError("atoms: none given, and none were evaluated before")
+        structure = given_or_last(atoms, self.atoms)
         require_atoms(structure)
         if "dipole" in properties:
             self._require_tensor("dipole", structure)

@@ -99,6 +99,18 @@ def is_structure(given: object) -> bool:
     return all(hasattr(given, name) for name in ("positions", "numbers", "cell", "pbc"))
 
 
+def given_or_last(atoms: Atoms | None, last: Atoms | None) -> Atoms:
+    """The structure that is given, or that of the last evaluation.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    structure = last if atoms is None else atoms
+    if structure is None:
+        raise ValueError("atoms: none given, and none were evaluated before")
+    return structure
+
+
 def require_atoms(given: object) -> None:
     """Raise TypeError for anything that is no ``Atoms``."""
     if not is_structure(given):

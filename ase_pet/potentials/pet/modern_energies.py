@@ -178,10 +178,7 @@ class _Run:
         neighbors: Tensor,
         first: Tensor | None,
     ) -> tuple[Tensor, Tensor, PairPullback]:
-        """A message-passing layer: nodes and messages -> nodes and tokens of the edges.
-
-        The messages of the first layer are rows of a table, ``first``.
-        """
+        """A message-passing layer, part by part; see :meth:`Part.layer`."""
         done = [
             part.layer(layer, nodes[part.atoms], messages[part.edges], neighbors[part.edges], first)
             for part in self.parts
