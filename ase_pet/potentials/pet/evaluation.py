@@ -1,0 +1,223 @@
+"""Energies of a PET with constant weights, with derivatives written by hand: what all PETs share.
+
+Fewer operations are needed than with autograd, less is kept, atoms go through the layers part by
+part, and each layer takes those atoms only that somebody reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ase_pet.data import Graph
+from ase_pet.potentials.pet.parts import Arrangement, Part, join
+from ase_pet.potentials.pet.pullbacks import Pullback, apply, perceptron
+from ase_pet.potentials.pet.tokens import lengths
+
+
+class Evaluation:
+    """One evaluation: atoms in parts, and the gradients that these gather.
+
+    Layer k = 0, 1, ... takes the atoms less than ``depth - k`` hops away from one that is read.
+
+    Args:
+        graph: Atoms and edges.
+        vectors: [n_edges, 3], Å, in the network's dtype.
+        factors: [n_edges], of the cutoff.
+        depth: Number of layers that messages meet before the readout, which takes one more.
+    """
+
+    def __init__(self, graph: Graph, vectors: Tensor, factors: Tensor, depth: int) -> None:
+        self.graph, self.depth = graph, depth
+        self.arrangement = arranged = Arrangement.of(graph, depth)
+        vectors = vectors.index_select(0, arranged.edges)
+        self.geometry = torch.cat([vectors, lengths(vectors)], 1)
+        self.factors = factors.index_select(0, arranged.edges)
+        # Small enough for any softmax, where there is no neighbour.
+        self.present = self.factors.clamp_min(torch.finfo(factors.dtype).tiny)
+        self.logarithms = self.present.log()
+        self.by_geometry = torch.zeros_like(self.geometry)
+        self.by_factors = torch.zeros_like(self.factors)
+        self.by_logarithms = torch.zeros_like(self.factors)
+        self.parts = [self._part(*where) for where in arranged.divide()]
+
+    def _part(self, hop: int, atoms: slice, edges: slice) -> Part:
+        read = None
+        if hop:  # in its last layer a shell is read only by the one before
+            assert self.graph.hops is not None
+            read = self.graph.hops[self.arrangement.others[edges]] < hop
+        return Part(
+            hop,
+            atoms,
+            edges,
+            self.arrangement,
+            logarithms=self.logarithms[edges],
+            by_logarithms=self.by_logarithms[edges],
+            read=read,
+        )
+
+    def of_layer(self, k: int) -> list[Part]:
+        """The parts that layer k evaluates; those that are read if k is ``depth - 1``."""
+        return [part for part in self.parts if part.hop < self.depth - k]
+
+    def extent(self, k: int) -> tuple[int, int]:
+        """Number of atoms and of edges of layer k."""
+        parts = self.of_layer(k)
+        return (parts[-1].atoms.stop, parts[-1].edges.stop) if parts else (0, 0)
+
+    def is_last(self, part: Part, k: int) -> bool:
+        """Whether layer k is the last that evaluates a part."""
+        return part.hop == self.depth - 1 - k
+
+    def reversed(self, tokens: Tensor, k: int) -> Tensor:
+        """Tokens of the reverse edges, [n_edges of layer k, d]."""
+        return tokens.index_select(0, self.arrangement.reverse[: self.extent(k)[1]])
+
+    def reversed_back(self, g: Tensor, k: int) -> Tensor:
+        """From gradients by reversed tokens of layer k + 1 to those by the tokens of layer k.
+
+        Reversing twice leaves every edge where it was.
+        """
+        n_edges = self.extent(k)[1]
+        return padded(g, n_edges).index_select(0, self.arrangement.reverse[:n_edges])
+
+    def pull(self) -> tuple[Tensor, Tensor]:
+        """The gradients gathered, with respect to vectors and factors of the graph."""
+        edges, n_edges = self.arrangement.edges, self.graph.n_edges
+        by_lengths = self.by_geometry[:, 3:] / self.geometry[:, 3:]
+        by_vectors = torch.addcmul(self.by_geometry[:, :3], by_lengths, self.geometry[:, :3])
+        vanished = self.factors < self.present
+        by_factors = (self.by_logarithms / self.present).masked_fill_(vanished, 0.0)
+        by_factors += self.by_factors
+        return (
+            by_vectors.new_zeros(n_edges, 3).index_copy_(0, edges, by_vectors),
+            by_factors.new_zeros(n_edges).index_copy_(0, edges, by_factors),
+        )
+
+
+#: From an evaluation to energies of the atoms that are read, and what takes their gradient back.
+Evaluate = Callable[[Evaluation], tuple[Tensor, Callable[[Tensor], None]]]
+
+
+class Energies(torch.autograd.Function):
+    """Energies [n_atoms] of a network whose weights are constants, in its units.
+
+    Differentiable once, with respect to the vectors [n_edges, 3] of the edges, Å, and their cutoff
+    factors [n_edges]. Zero for atoms that are not read.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, vectors: Tensor, factors: Tensor, graph: Graph, depth: int, network: Evaluate
+    ) -> Tensor:
+        """Evaluate; see :class:`Evaluation` for the arguments."""
+        with torch.inference_mode():  # operations are dispatched faster in it
+            ctx.run = run = Evaluation(graph, vectors, factors, depth)
+            found, ctx.pull = network(run)
+            ctx.read = run.arrangement.atoms[: len(found)]
+        return found.new_zeros(graph.n_atoms).index_copy_(0, ctx.read, found)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients with respect to vectors and factors."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "energies of a model with constant weights have first derivatives only: call "
+                "requires_grad_(True) on the model for create_graph=True"
+            )
+        if ctx.pull is None:
+            raise RuntimeError("these energies were differentiated before; evaluate them again")
+        pull, ctx.pull = ctx.pull, None
+        with torch.inference_mode():
+            pull(gradients[0].index_select(0, ctx.read))
+            by_vectors, by_factors = ctx.run.pull()
+        return by_vectors.clone(), by_factors.clone(), None, None, None
+
+
+class Merge:
+    """How geometry, species and messages become tokens of edges: the weights of one layer.
+
+    What is linear in geometry and species is multiplied out before it meets the edges.
+
+    Args:
+        coordinates: [d, 4], [d], weight and bias, of vector and length.
+        activation: Of the embedded coordinates, if any.
+        layers: The first merges what is side by side: coordinates, rows of a table, messages.
+        table: [n_species, d], or None.
+    """
+
+    def __init__(
+        self,
+        coordinates: tuple[Tensor, Tensor],
+        activation: nn.Module | None,
+        layers: Iterable[nn.Module],
+        table: Tensor | None,
+    ) -> None:
+        into, *self.after = layers
+        assert isinstance(into, nn.Linear)
+        d = into.out_features
+        weight, bias = coordinates
+        self.of_geometry, *further = into.weight.split(d, 1)
+        self.of_messages, self.bias = further[-1], into.bias
+        self.activation, self.embedding = activation, coordinates
+        if activation is None:
+            self.bias = torch.addmv(self.bias, self.of_geometry, bias)
+            self.of_geometry = self.of_geometry @ weight
+        self.table = None if table is None else torch.addmm(self.bias, table, further[0].t())
+
+    def tokens(
+        self, run: Evaluation, part: Part, neighbors: Tensor, messages: Tensor | None
+    ) -> tuple[Tensor, Pullback]:
+        """Tokens of the edges of a part, [n_edges, d], with a pullback to messages if any.
+
+        Args:
+            run: Has the geometry.
+            part: The edges.
+            neighbors: [n_edges], species of the neighbours, rows of the table.
+            messages: [n_edges, d]; None if they are rows of the table.
+        """
+        geometry, pull_geometry = run.geometry[part.edges], None
+        if self.activation is not None:
+            weight, bias = self.embedding
+            geometry, pull_geometry = apply(
+                self.activation, nn.functional.linear(geometry, weight, bias)
+            )
+        if self.table is not None:
+            x = self.table.index_select(0, neighbors).addmm_(geometry, self.of_geometry.t())
+        else:
+            x = torch.addmm(self.bias, geometry, self.of_geometry.t())
+        if messages is not None:
+            x.addmm_(messages, self.of_messages.t())
+        y, pull = perceptron(x, self.after)
+
+        def pull_parts(g: Tensor) -> Tensor:
+            g = pull(g)
+            if pull_geometry is None:
+                run.by_geometry[part.edges].addmm_(g, self.of_geometry)
+            else:
+                embedded = pull_geometry(g @ self.of_geometry)
+                run.by_geometry[part.edges].addmm_(embedded, self.embedding[0])
+            return g if messages is None else g @ self.of_messages
+
+        return y, pull_parts
+
+
+def padded(rows: Tensor, n: int) -> Tensor:
+    """Rows [m, ...], and zeros after them up to n."""
+    return rows if len(rows) == n else torch.cat([rows, rows.new_zeros(n - len(rows), *rows.shape[1:])])
+
+
+def is_constant(module: nn.Module) -> bool:
+    """Whether no weight requires a gradient; ``parameters()`` takes several times as long."""
+    for weight in module._parameters.values():
+        if weight is not None and weight.requires_grad:
+            return False
+    for child in module._modules.values():
+        if child is not None and not is_constant(child):
+            return False
+    return True
+
+
