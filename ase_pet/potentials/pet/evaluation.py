@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ase_pet.data import Graph
-from ase_pet.potentials.pet.parts import Arrangement, Part, join
+from ase_pet.potentials.pet.parts import Arrangement, Part, with_zero
 from ase_pet.potentials.pet.pullbacks import Pullback, apply, perceptron
 from ase_pet.potentials.pet.tokens import lengths
 
@@ -27,11 +27,14 @@ class Evaluation:
         graph: Atoms and edges.
         vectors: [n_edges, 3], Å, in the network's dtype.
         factors: [n_edges], of the cutoff.
-        depth: Number of layers that messages meet before the readout, which takes one more.
+        depth: Number of layers.
+        differentiable: Whether anybody will ask for gradients.
     """
 
-    def __init__(self, graph: Graph, vectors: Tensor, factors: Tensor, depth: int) -> None:
-        self.graph, self.depth = graph, depth
+    def __init__(
+        self, graph: Graph, vectors: Tensor, factors: Tensor, depth: int, *, differentiable: bool
+    ) -> None:
+        self.graph, self.depth, self.differentiable = graph, depth, differentiable
         self.arrangement = arranged = Arrangement.of(graph, depth)
         vectors = vectors.index_select(0, arranged.edges)
         self.geometry = torch.cat([vectors, lengths(vectors)], 1)
@@ -81,8 +84,24 @@ class Evaluation:
 
         Reversing twice leaves every edge where it was.
         """
-        n_edges = self.extent(k)[1]
-        return padded(g, n_edges).index_select(0, self.arrangement.reverse[:n_edges])
+        reverse = self.arrangement.reverse[: self.extent(k)[1]]
+        if len(g) < len(reverse):
+            reverse, g = reverse.clamp_max(len(g)), with_zero(g)
+        return g.index_select(0, reverse)
+
+    def scaled(self, g: Tensor, by_messages: Tensor | None) -> Tensor | None:
+        """Multiply what was gathered as if the gradient of energies were one by what it is.
+
+        Args:
+            g: [n_read].
+            by_messages: [n_read_edges, d], is multiplied, too, if there is any.
+        """
+        n_edges = self.extent(self.depth - 1)[1]
+        scale = g.index_select(0, self.arrangement.centers[:n_edges])
+        self.by_factors[:n_edges] *= scale
+        self.by_logarithms[:n_edges] *= scale
+        self.by_geometry[:n_edges] *= scale.unsqueeze(1)
+        return None if by_messages is None else by_messages.mul_(scale.unsqueeze(1))
 
     def pull(self) -> tuple[Tensor, Tensor]:
         """The gradients gathered, with respect to vectors and factors of the graph."""
@@ -114,8 +133,9 @@ class Energies(torch.autograd.Function):
         ctx: Any, vectors: Tensor, factors: Tensor, graph: Graph, depth: int, network: Evaluate
     ) -> Tensor:
         """Evaluate; see :class:`Evaluation` for the arguments."""
+        differentiable = any(ctx.needs_input_grad)
         with torch.inference_mode():  # operations are dispatched faster in it
-            ctx.run = run = Evaluation(graph, vectors, factors, depth)
+            ctx.run = run = Evaluation(graph, vectors, factors, depth, differentiable=differentiable)
             found, ctx.pull = network(run)
             ctx.read = run.arrangement.atoms[: len(found)]
         return found.new_zeros(graph.n_atoms).index_copy_(0, ctx.read, found)
@@ -203,11 +223,6 @@ class Merge:
             return g if messages is None else g @ self.of_messages
 
         return y, pull_parts
-
-
-def padded(rows: Tensor, n: int) -> Tensor:
-    """Rows [m, ...], and zeros after them up to n."""
-    return rows if len(rows) == n else torch.cat([rows, rows.new_zeros(n - len(rows), *rows.shape[1:])])
 
 
 def is_constant(module: nn.Module) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from ase_pet.potentials.pet.evaluation import Evaluation, Merge, padded
+from ase_pet.potentials.pet.evaluation import Evaluation, Merge
 from ase_pet.potentials.pet.modern_layers import Block, Combination, MessageLayer, Readout
 from ase_pet.potentials.pet.parts import Part, join
 from ase_pet.potentials.pet.pullbacks import Pullback, layer_norm, normalize, perceptron

@@ -42,44 +42,58 @@ class Network:
         self.run = run
         factor, table = self.model.hypers.residual_factor, self.model.embedding.weight
         neighbors = self.species.index_select(0, run.arrangement.others)
-        n_read = run.extent(run.depth - 1)[0]
-        energies = table.new_zeros(n_read)
         messages: Tensor | None = None
+        read: list[Tensor] = []
         pulls: list[list[LayerPullback]] = []
         for k, layer in enumerate(cast("Iterable[MessageLayer]", self.model.layers)):
-            last = k == run.depth - 1
             merge = _merge(layer, table if k == 0 else None)
-            parts = run.of_layer(k)
-            done = [self.layer(layer, merge, part, k, neighbors, messages) for part in parts]
-            pulls.append([pull for _, _, pull in done])
-            energies = energies + join([found for found, _, _ in done if found is not None])
-            if last:
+            if k == run.depth - 1:
+                found, by_messages = self.last(layer, merge, neighbors, messages)
+                read.append(found)
                 break
-            tokens = join([tokens for _, tokens, _ in done])
-            further = run.reversed(tokens, k + 1)
+            done = [
+                self.layer(layer, merge, part, k, neighbors, messages) for part in run.of_layer(k)
+            ]
+            read.append(join([found for found, _, _ in done if found is not None]))
+            pulls.append([pull for _, _, pull in done])
+            further = run.reversed(join([tokens for _, tokens, _ in done]), k + 1)
             if messages is None:
                 messages = table.index_select(0, neighbors[: len(further)])
             messages = further.add_(messages[: len(further)]).mul_(factor)
 
         def pull(g: Tensor) -> None:
-            by_messages: Tensor | None = None  # of the layer after
+            by_next = run.scaled(g, by_messages)
             while pulls:
                 k, layer_pulls = len(pulls) - 1, pulls.pop()
-                by_tokens = None
-                if by_messages is not None:
-                    by_messages.mul_(factor)
-                    by_tokens = run.reversed_back(by_messages, k)
-                found = []
+                assert by_next is not None
+                by_next.mul_(factor)
+                by_tokens, found = run.reversed_back(by_next, k), []
                 for part in run.of_layer(k):
-                    of_part = None if by_tokens is None else by_tokens[part.edges]
-                    found.append(layer_pulls.pop(0)(None if part.hop else g[part.atoms], of_part))
+                    by_energies = None if part.hop else g[part.atoms]
+                    found.append(layer_pulls.pop(0)(by_energies, by_tokens[part.edges]))
                 if k:
-                    new = join(found)
-                    if by_messages is not None:
-                        new[: len(by_messages)] += by_messages
-                    by_messages = new
+                    by_messages_k = join(found)
+                    by_messages_k[: len(by_next)] += by_next
+                    by_next = by_messages_k
 
-        return energies, pull
+        return torch.stack(read).sum(0) if len(read) > 1 else read[0], pull
+
+    def last(
+        self, layer: MessageLayer, merge: Merge, neighbors: Tensor, messages: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The last layer: energies, and their gradients by messages.
+
+        It mixes no atoms, so that a part goes back before the next one is evaluated, as if the
+        gradient of its energies were one.
+        """
+        run, read, by_messages = self.run, [], []
+        for part in run.of_layer(run.depth - 1):
+            energies, _, pull = self.layer(layer, merge, part, run.depth - 1, neighbors, messages)
+            assert energies is not None
+            read.append(energies)
+            if run.differentiable:
+                by_messages.append(pull(torch.ones_like(energies), None))
+        return join(read), join(by_messages) if run.differentiable and messages is not None else None
 
     def layer(
         self,
@@ -103,10 +117,11 @@ class Network:
         only = part.hop > 0 and self.run.is_last(part, k)
         into = None if messages is None else messages[part.edges]
         tokens, pull_merged = merge.tokens(self.run, part, neighbors[part.edges], into)
-        x = part.rows(tokens)
+        own = None
         if layer.central_species is not None:
             species = self.species.index_select(0, self.run.arrangement.atoms[part.atoms])
-            part.own(x).copy_(layer.central_species.weight.index_select(0, species))
+            own = layer.central_species.weight.index_select(0, species)
+        x = part.rows(tokens, own)
         blocks = [cast("TransformerBlock", block) for block in layer.blocks]
         bias = part.bias(blocks[0], central=layer.central_species is not None)
         pulls: list[RowsPullback] = []

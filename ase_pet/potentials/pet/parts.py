@@ -25,7 +25,8 @@ from ase_pet.potentials.pet.pullbacks import (
 )
 
 #: Rows that are evaluated together.
-ROWS = 2048
+import os
+ROWS = int(os.environ.get('ROWS', 2048))
 
 #: From gradients by what the atoms' own rows say, if anybody reads it, and by rows to one by rows.
 RowsPullback = Callable[[Tensor | None, Tensor], Tensor]
@@ -136,6 +137,10 @@ class Part:
         self.shape = (n, t)
         self.centers = arrangement.centers[edges] - atoms.start
         self.slots = _slots(counts, t)
+        # For each row its edge or, beyond the edges, the atom that it belongs to.
+        rows = torch.arange(n, device=counts.device).add_(len(self.slots)).repeat_interleave(t)
+        here = torch.arange(len(self.slots), device=counts.device)
+        self.sources = rows.index_copy_(0, self.slots, here)
         self.logarithms, self.by_logarithms = logarithms, by_logarithms
         self.read = self.queries = None
         if read is not None:
@@ -147,11 +152,16 @@ class Part:
             queries = own.repeat_interleave(m)
             self.queries = queries.index_copy_(0, self.places, self.slots[self.read])
 
-    def rows(self, of_edges: Tensor) -> Tensor:
-        """Values [n_edges, ...] of edges in padded rows, [n_atoms · n_tokens, ...]."""
-        n, t = self.shape
-        rows = of_edges.new_zeros(n * t, *of_edges.shape[1:])
-        return rows.index_copy_(0, self.slots, of_edges)
+    def rows(self, of_edges: Tensor, own: Tensor | None = None) -> Tensor:
+        """Values [n_edges, d] of edges in padded rows, [n_atoms · n_tokens, d].
+
+        Args:
+            of_edges: Values.
+            own: Those of the atoms, [n_atoms, d]; zero without.
+        """
+        if own is None:
+            return with_zero(of_edges).index_select(0, self.sources.clamp_max(len(of_edges)))
+        return torch.cat([of_edges, own]).index_select(0, self.sources)
 
     def own(self, rows: Tensor) -> Tensor:
         """The rows of the atoms themselves: a view, [n_atoms, d], of [n_atoms · n_tokens, d]."""
@@ -307,6 +317,11 @@ def _slots(counts: Tensor, n_tokens: int) -> Tensor:
     """Rows of the edges of atoms, each of which has ``n_tokens`` rows, of which one is its own."""
     first = torch.arange(len(counts), device=counts.device) * n_tokens + 1
     return torch.repeat_interleave(first, counts) + run_index(counts)
+
+
+def with_zero(rows: Tensor) -> Tensor:
+    """Rows [n, ...] and one of zeros after them."""
+    return torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])])
 
 
 def join(parts: list[Tensor]) -> Tensor:
