@@ -121,7 +121,7 @@ class Evaluation:
 Evaluate = Callable[[Evaluation], tuple[Tensor, Callable[[Tensor], None]]]
 
 
-class Energies(torch.autograd.Function):
+class _Energies(torch.autograd.Function):
     """Energies [n_atoms] of a network whose weights are constants, in its units.
 
     Differentiable once, with respect to the vectors [n_edges, 3] of the edges, Å, and their cutoff
@@ -135,9 +135,9 @@ class Energies(torch.autograd.Function):
         """Evaluate; see :class:`Evaluation` for the arguments."""
         differentiable = any(ctx.needs_input_grad)
         with torch.inference_mode():  # operations are dispatched faster in it
-            ctx.run = run = Evaluation(graph, vectors, factors, depth, differentiable=differentiable)
+            run = Evaluation(graph, vectors, factors, depth, differentiable=differentiable)
             found, ctx.pull = network(run)
-            ctx.read = run.arrangement.atoms[: len(found)]
+            ctx.run, ctx.read = run, run.arrangement.atoms[: len(found)]
         return found.new_zeros(graph.n_atoms).index_copy_(0, ctx.read, found)
 
     @staticmethod
@@ -155,6 +155,24 @@ class Energies(torch.autograd.Function):
             pull(gradients[0].index_select(0, ctx.read))
             by_vectors, by_factors = ctx.run.pull()
         return by_vectors.clone(), by_factors.clone(), None, None, None
+
+
+def energies(
+    graph: Graph, vectors: Tensor, factors: Tensor, depth: int, network: Evaluate
+) -> Tensor:
+    """Energies [n_atoms] of a network whose weights are constants, in its units.
+
+    Args:
+        graph: Atoms and edges.
+        vectors: [n_edges, 3], Å, in the network's dtype.
+        factors: [n_edges], of the cutoff.
+        depth: Number of layers.
+        network: They.
+    """
+    if not graph.n_atoms:
+        return vectors.new_zeros(0)
+    found: Tensor = _Energies.apply(vectors, factors, graph, depth, network)  # type: ignore[no-untyped-call]
+    return found
 
 
 class Merge:
@@ -180,8 +198,9 @@ class Merge:
         assert isinstance(into, nn.Linear)
         d = into.out_features
         weight, bias = coordinates
-        self.of_geometry, *further = into.weight.split(d, 1)
-        self.of_messages, self.bias = further[-1], into.bias
+        self.of_geometry, *further = torch.split(into.weight, d, 1)
+        self.of_messages = further[-1]
+        self.bias: Tensor = into.bias
         self.activation, self.embedding = activation, coordinates
         if activation is None:
             self.bias = torch.addmv(self.bias, self.of_geometry, bias)
@@ -234,5 +253,3 @@ def is_constant(module: nn.Module) -> bool:
         if child is not None and not is_constant(child):
             return False
     return True
-
-

@@ -29,7 +29,7 @@ from ase_pet.data import Graph
 from ase_pet.potentials.constants import Constant
 from ase_pet.potentials.cutoffs import cosine_cutoff, cotangent_switch
 from ase_pet.potentials.pet.adaptive import adaptive_cutoffs
-from ase_pet.potentials.pet.evaluation import Energies, is_constant
+from ase_pet.potentials.pet.evaluation import energies, is_constant
 from ase_pet.potentials.pet.modern_energies import ModernNetwork
 from ase_pet.potentials.pet.modern_hypers import DIRECT, ModernPETHypers
 from ase_pet.potentials.pet.modern_layers import (
@@ -229,8 +229,7 @@ class ModernPET(nn.Module):
         added = None if condition is None else condition[graph.system_index]
         network, depth = ModernNetwork(self, species, added), self.hypers.depth
         vectors = graph.vectors.to(self.dtype)
-        found: Tensor = Energies.apply(vectors, factors, graph, depth, network)  # type: ignore[no-untyped-call]
-        return self.hypers.energy_scale * found
+        return self.hypers.energy_scale * energies(graph, vectors, factors, depth, network)
 
     def _features(self, graph: Graph, species: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Rows]:
         """Nodes [n_atoms, n] and edges [n_edges, d] of each layer that is read; their layout."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: From gradients by nodes, if they are read, and by tokens to those by nodes and messages or rows.
 PairPullback = Callable[[Tensor | None, Tensor], tuple[Tensor, Tensor]]
+#: The same of a whole layer.
+LayerPullback = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 SplitPullback = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -52,9 +54,9 @@ class ModernNetwork:
         """One stream of nodes and messages through all layers, read at the end."""
         model, run = self.model, self.run
         messages, nodes = model.edge_species(self.neighbors), model.node_species[0](self.species)
-        pulls: list[tuple[PairPullback, Pullback]] = []
+        pulls: list[tuple[LayerPullback, Pullback]] = []
         for k, layer in enumerate(cast("Iterable[MessageLayer]", model.layers)):
-            n_atoms, n_edges = run.extent(k + 1)
+            n_edges = run.extent(k + 1)[1]
             nodes, tokens, pull_layer = self.layer(layer, k, nodes, messages)
             mixed, pull_mixed = self.combination(
                 cast("Combination", model.combinations[k]), k, tokens
@@ -79,7 +81,7 @@ class ModernNetwork:
         messages = model.edge_species(self.neighbors)
         n_read, m_read = run.extent(run.depth - 1)
         energies = messages.new_zeros(n_read)
-        pulls: list[tuple[PairPullback, SplitPullback]] = []
+        pulls: list[tuple[LayerPullback, SplitPullback]] = []
         for k, layer in enumerate(cast("Iterable[MessageLayer]", model.layers)):
             n_atoms, _ = run.extent(k)
             nodes = model.node_species[k](self.species[:n_atoms])
@@ -111,7 +113,7 @@ class ModernNetwork:
 
     def layer(
         self, layer: MessageLayer, k: int, nodes: Tensor, messages: Tensor
-    ) -> tuple[Tensor, Tensor, PairPullback]:
+    ) -> tuple[Tensor, Tensor, LayerPullback]:
         """Layer k, part by part: nodes that go on and tokens of all its edges."""
         first = self.model.edge_species.weight if k == 0 else None
         table = first if layer.neighbor_species is None else layer.neighbor_species.weight

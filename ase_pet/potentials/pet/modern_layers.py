@@ -61,8 +61,8 @@ class Block(nn.Module):
         self.wide = n != d
         self.qkv = nn.Linear(d, 3 * d)
         self.out = nn.Linear(d, d)
-        self.norm_attention = norm(d)
-        self.norm_mlp = norm(d)
+        self.norm_attention: nn.Module = norm(d)
+        self.norm_mlp: nn.Module = norm(d)
         self.mlp = FeedForward(d, hypers.d_feedforward, gated=gated)
         if self.wide:
             self.contract = nn.Linear(n, d)

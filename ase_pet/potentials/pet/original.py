@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ase_pet.data import Graph
 from ase_pet.potentials.cutoffs import cosine_cutoff
 from ase_pet.potentials.hypers import check_choices, check_least, check_tokens
-from ase_pet.potentials.pet.evaluation import Energies, is_constant
+from ase_pet.potentials.pet.evaluation import energies, is_constant
 from ase_pet.potentials.pet.original_energies import Network
 from ase_pet.potentials.pet.tokens import TINY, Rows, attend, lengths
 from ase_pet.potentials.species import SpeciesTable
@@ -350,9 +350,7 @@ class PET(nn.Module):
         species = self.species_table(graph.numbers)
         vectors = graph.vectors.to(self.dtype)
         factors = cosine_cutoff(lengths(vectors)[:, 0], self.cutoff, self.hypers.cutoff_width)
-        network = Network(self, species)
-        found: Tensor = Energies.apply(vectors, factors, graph, self.n_layers, network)  # type: ignore[no-untyped-call]
-        return found
+        return energies(graph, vectors, factors, self.n_layers, Network(self, species))
 
     def _evaluate(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
         """Energies and tensors as the heads give them."""

@@ -93,7 +93,8 @@ class Network:
             read.append(energies)
             if run.differentiable:
                 by_messages.append(pull(torch.ones_like(energies), None))
-        return join(read), join(by_messages) if run.differentiable and messages is not None else None
+        wanted = run.differentiable and messages is not None
+        return join(read), join(by_messages) if wanted else None
 
     def layer(
         self,

@@ -1,7 +1,7 @@
 """What the hand-written evaluations of all PETs share: atoms in parts, and transformer blocks.
 
-Tokens of a part are rows of one array, [n_atoms · n_tokens, d]: for each atom its own, then those of
-its edges, padded to the longest. Atoms of similar numbers of neighbours are together, so that
+Tokens of a part are rows of one array, [n_atoms · n_tokens, d]: for each atom its own, then those
+of its edges, padded to the longest. Atoms of similar numbers of neighbours are together, so that
 little is padded, and so few that their rows stay in the caches of a processor.
 """
 
@@ -25,8 +25,7 @@ from ase_pet.potentials.pet.pullbacks import (
 )
 
 #: Rows that are evaluated together.
-import os
-ROWS = int(os.environ.get('ROWS', 2048))
+ROWS = 2048
 
 #: From gradients by what the atoms' own rows say, if anybody reads it, and by rows to one by rows.
 RowsPullback = Callable[[Tensor | None, Tensor], Tensor]
@@ -214,7 +213,7 @@ class Part:
         def pull(g: Tensor) -> Tensor:
             by_made, g = torch.empty_like(made), heads(pull_out(g), 1)[0]
             if queries is None:
-                by_bias = pull_attention(g, by_made)
+                by_bias = pull_attention(g, by_made.unbind())
                 by_x = rows(by_made) @ weight
             else:
                 by_q = torch.empty_like(q)

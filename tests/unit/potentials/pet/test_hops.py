@@ -90,14 +90,14 @@ def assert_reads_the_same(model: PET | ModernPET, seed: int) -> None:
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 @pytest.mark.parametrize("option", ORIGINAL, ids=test_modern.identify)
 def test_the_original_reads_the_same(option: dict, n_layers: int) -> None:
-    for seed in range(3):
+    for seed in range(2):
         assert_reads_the_same(tiny_pet(n_layers, cutoff=CUTOFF, **option), seed)
 
 
-@pytest.mark.parametrize("n_layers", [1, 2, 3])
+@pytest.mark.parametrize("n_layers", [1, 3])
 @pytest.mark.parametrize("option", MODERN, ids=test_modern.identify)
 def test_the_modern_one_reads_the_same(option: dict, n_layers: int) -> None:
-    for seed in range(3):
+    for seed in range(2):
         assert_reads_the_same(tiny_modern_pet(n_layers, cutoff=CUTOFF, **option), seed)
 
 
@@ -120,6 +120,4 @@ def test_layers_take_only_what_is_read(
     whole = sum(rows)
     rows.clear()
     model(with_hops(graph, torch.tensor([3]), model.n_layers)[0])
-    by_layer = [sum(rows[: len(rows) - k]) - sum(rows[: len(rows) - k - 1]) for k in range(2)]
-    assert 0 < sum(rows) < whole / 2
-    assert min(by_layer) > 0
+    assert 0 < sum(rows) < whole / 4

@@ -18,7 +18,6 @@ from ase_pet.potentials.pet.pullbacks import (
     glu,
     layer_norm,
     linear,
-    norm_weight,
     mish,
     normalize,
     silu,
@@ -167,9 +166,27 @@ def test_pullbacks_against_differences(operation: object) -> None:
     torch.testing.assert_close((pull(g.clone()) * step).sum(), expected, rtol=1e-8, atol=0.0)
 
 
-@pytest.mark.parametrize("size", [1.0, 300.0, -300.0], ids=["plain", "large", "small"])
-def test_attention_against_autograd(size: float) -> None:
-    """Scores may be so large that their exponentials overflow, or so small that they vanish."""
-    qkv, bias = _random(3, 5, 24), _random(3, 1, 1, 5).requires_grad_(True)
-    qkv[..., [0, 4, 8, 12]] = torch.tensor([1.0, 1.0, size, size]).sqrt().abs()
-    print(qkv)
+@pytest.mark.parametrize("size", [1.0, 60.0], ids=["plain", "overflow"])
+@pytest.mark.parametrize("low", [0.0, -2e3], ids=["all", "none"])
+def test_attention_against_autograd(low: float, size: float) -> None:
+    """Exponentials of scores may overflow, and vanish where nothing has a weight."""
+    qkv, bias = (size * _random(3, 5, 24)).requires_grad_(True), _random(3, 1, 1, 5)
+    bias[1] += low
+    bias.requires_grad_(True)
+    g, error = _random(3, 5, 8).flip(0), 1e-15 * max(100.0, -low) * size
+    expected = attend(qkv, bias, 2, 1.5)
+    by_qkv, by_bias = torch.autograd.grad(expected, [qkv, bias], g)
+
+    def heads(rows: Tensor) -> Tensor:
+        return rows.view(3, 5, -1, 2, 4).permute(2, 0, 3, 1, 4).reshape(-1, 6, 5, 4)
+
+    made = heads(qkv.detach())
+    found, pull = attention(*made, bias.detach().repeat(1, 2, 1, 1).view(6, 1, 5), 1.5)
+    assert (float(made[0].square().sum(2).max()) > 800.0) == (size > 1.0)
+    torch.testing.assert_close(found, heads(expected.detach())[0], rtol=0.0, atol=error)
+    by_heads = torch.full_like(made, torch.nan)
+    by_bias_of_heads = pull(heads(g)[0], by_heads)
+    torch.testing.assert_close(by_heads, heads(by_qkv), rtol=0.0, atol=error)
+    torch.testing.assert_close(
+        by_bias_of_heads.view(3, 2, 5).sum(1), by_bias[:, 0, 0], rtol=0.0, atol=size * error
+    )
