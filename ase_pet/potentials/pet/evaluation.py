@@ -17,6 +17,9 @@ from ase_pet.potentials.pet.parts import Arrangement, Part, with_zero
 from ase_pet.potentials.pet.pullbacks import Pullback, apply, perceptron
 from ase_pet.potentials.pet.tokens import lengths
 
+#: From distances [n_edges], Å, to cutoff factors and their derivatives, per Å.
+Switch = Callable[[Tensor], tuple[Tensor, Tensor]]
+
 
 class Evaluation:
     """One evaluation: atoms in parts, and the gradients that these gather.
@@ -26,22 +29,33 @@ class Evaluation:
     Args:
         graph: Atoms and edges.
         vectors: [n_edges, 3], Å, in the network's dtype.
-        factors: [n_edges], of the cutoff.
+        factors: [n_edges], of the cutoff, or a function that gives them and their slopes, of
+            lengths [n_edges].
         depth: Number of layers.
         differentiable: Whether anybody will ask for gradients.
     """
 
     def __init__(
-        self, graph: Graph, vectors: Tensor, factors: Tensor, depth: int, *, differentiable: bool
+        self,
+        graph: Graph,
+        vectors: Tensor,
+        factors: Tensor | Switch,
+        depth: int,
+        *,
+        differentiable: bool,
     ) -> None:
         self.graph, self.depth, self.differentiable = graph, depth, differentiable
         self.arrangement = arranged = Arrangement.of(graph, depth)
         vectors = vectors.index_select(0, arranged.edges)
         self.geometry = torch.cat([vectors, lengths(vectors)], 1)
-        self.factors = factors.index_select(0, arranged.edges)
+        self.slopes: Tensor | None = None
+        if isinstance(factors, Tensor):
+            self.factors = factors.index_select(0, arranged.edges)
+        else:
+            self.factors, self.slopes = factors(self.geometry[:, 3])
         # Small enough for any softmax, where there is no neighbour.
-        self.present = self.factors.clamp_min(torch.finfo(factors.dtype).tiny)
-        self.logarithms = self.present.log()
+        self.present = self.factors.clamp_min(torch.finfo(vectors.dtype).tiny)
+        self.logarithms = self.present.log2()
         self.by_geometry = torch.zeros_like(self.geometry)
         self.by_factors = torch.zeros_like(self.factors)
         self.by_logarithms = torch.zeros_like(self.factors)
@@ -98,23 +112,27 @@ class Evaluation:
         """
         n_edges = self.extent(self.depth - 1)[1]
         scale = g.index_select(0, self.arrangement.centers[:n_edges])
-        self.by_factors[:n_edges] *= scale
-        self.by_logarithms[:n_edges] *= scale
-        self.by_geometry[:n_edges] *= scale.unsqueeze(1)
+        for gathered in (self.by_factors, self.by_logarithms):
+            gathered[:n_edges].mul_(scale)
+        self.by_geometry[:n_edges].mul_(scale.unsqueeze(1))
         return None if by_messages is None else by_messages.mul_(scale.unsqueeze(1))
 
     def pull(self) -> tuple[Tensor, Tensor]:
-        """The gradients gathered, with respect to vectors and factors of the graph."""
-        edges, n_edges = self.arrangement.edges, self.graph.n_edges
-        by_lengths = self.by_geometry[:, 3:] / self.geometry[:, 3:]
-        by_vectors = torch.addcmul(self.by_geometry[:, :3], by_lengths, self.geometry[:, :3])
+        """The gradients gathered, with respect to vectors and factors, in the order of parts."""
         vanished = self.factors < self.present
         by_factors = (self.by_logarithms / self.present).masked_fill_(vanished, 0.0)
         by_factors += self.by_factors
-        return (
-            by_vectors.new_zeros(n_edges, 3).index_copy_(0, edges, by_vectors),
-            by_factors.new_zeros(n_edges).index_copy_(0, edges, by_factors),
-        )
+        by_lengths = self.by_geometry[:, 3]
+        if self.slopes is not None:
+            by_lengths = torch.addcmul(by_lengths, by_factors, self.slopes)
+        along = (by_lengths / self.geometry[:, 3]).unsqueeze(1)
+        return torch.addcmul(self.by_geometry[:, :3], along, self.geometry[:, :3]), by_factors
+
+    def to_graph(self, of_edges: Tensor) -> Tensor:
+        """Values of edges in the order of the graph, zero for those left out."""
+        if len(of_edges) < self.graph.n_edges:
+            of_edges = with_zero(of_edges)
+        return of_edges.index_select(0, self.arrangement.places)
 
 
 #: From an evaluation to energies of the atoms that are read, and what takes their gradient back.
@@ -124,13 +142,18 @@ Evaluate = Callable[[Evaluation], tuple[Tensor, Callable[[Tensor], None]]]
 class _Energies(torch.autograd.Function):
     """Energies [n_atoms] of a network whose weights are constants, in its units.
 
-    Differentiable once, with respect to the vectors [n_edges, 3] of the edges, Å, and their cutoff
-    factors [n_edges]. Zero for atoms that are not read.
+    Differentiable once, with respect to the vectors [n_edges, 3] of the edges, Å, and to cutoff
+    factors [n_edges] that are given. Zero for atoms that are not read.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, vectors: Tensor, factors: Tensor, graph: Graph, depth: int, network: Evaluate
+        ctx: Any,
+        vectors: Tensor,
+        factors: Tensor | Switch,
+        graph: Graph,
+        depth: int,
+        network: Evaluate,
     ) -> Tensor:
         """Evaluate; see :class:`Evaluation` for the arguments."""
         differentiable = any(ctx.needs_input_grad)
@@ -154,18 +177,23 @@ class _Energies(torch.autograd.Function):
         with torch.inference_mode():
             pull(gradients[0].index_select(0, ctx.read))
             by_vectors, by_factors = ctx.run.pull()
-        return by_vectors.clone(), by_factors.clone(), None, None, None
+        wanted = ctx.needs_input_grad[1]
+        return (
+            ctx.run.to_graph(by_vectors),
+            ctx.run.to_graph(by_factors) if wanted else None,
+            *[None] * 3,
+        )
 
 
 def energies(
-    graph: Graph, vectors: Tensor, factors: Tensor, depth: int, network: Evaluate
+    graph: Graph, vectors: Tensor, factors: Tensor | Switch, depth: int, network: Evaluate
 ) -> Tensor:
     """Energies [n_atoms] of a network whose weights are constants, in its units.
 
     Args:
         graph: Atoms and edges.
         vectors: [n_edges, 3], Å, in the network's dtype.
-        factors: [n_edges], of the cutoff.
+        factors: [n_edges], of the cutoff; or a function that gives them and their slopes.
         depth: Number of layers.
         network: They.
     """

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ase_pet.data import Graph
-from ase_pet.potentials.cutoffs import cosine_cutoff
+from ase_pet.potentials.cutoffs import cosine_cutoff, cosine_cutoff_and_slope
 from ase_pet.potentials.hypers import check_choices, check_least, check_tokens
 from ase_pet.potentials.pet.evaluation import energies, is_constant
 from ase_pet.potentials.pet.original_energies import Network
@@ -323,9 +323,7 @@ class PET(nn.Module):
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
         """
-        if is_constant(self):
-            return self._energies(graph)
-        return self.predict(graph)[0]
+        return self._energies(graph) if is_constant(self) else self._evaluate(graph)[0]
 
     def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
         """Energies [n_atoms], eV, and tensors of the atoms, in the network's dtype.
@@ -336,21 +334,24 @@ class PET(nn.Module):
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
         """
-        if not self.tensors and is_constant(self):
-            return self._energies(graph), {}
+        if not self.tensors:
+            return self(graph), {}
         energies, tensors = self._evaluate(graph)
-        if tensors:
-            elements, element = torch.unique(graph.numbers, return_inverse=True)
-            alone = self._evaluate(Graph.isolated(elements, graph.vectors))[1]
-            tensors = {name: v - anisotropic(alone[name])[element] for name, v in tensors.items()}
-        return energies, tensors
+        elements, element = torch.unique(graph.numbers, return_inverse=True)
+        alone = self._evaluate(Graph.isolated(elements, graph.vectors))[1]
+        return energies, {
+            name: value - anisotropic(alone[name])[element] for name, value in tensors.items()
+        }
 
     def _energies(self, graph: Graph) -> Tensor:
         """Energies [n_atoms] of a network whose weights are constants."""
         species = self.species_table(graph.numbers)
-        vectors = graph.vectors.to(self.dtype)
-        factors = cosine_cutoff(lengths(vectors)[:, 0], self.cutoff, self.hypers.cutoff_width)
-        return energies(graph, vectors, factors, self.n_layers, Network(self, species))
+
+        def switch(r: Tensor) -> tuple[Tensor, Tensor]:
+            return cosine_cutoff_and_slope(r, self.cutoff, self.hypers.cutoff_width)
+
+        vectors, network = graph.vectors.to(self.dtype), Network(self, species)
+        return energies(graph, vectors, switch, self.n_layers, network)
 
     def _evaluate(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
         """Energies and tensors as the heads give them."""

@@ -60,6 +60,8 @@ class Arrangement:
         centers: [n_edges], in this order.
         others: [n_edges], as in the graph.
         reverse: [n_edges], in this order; an edge whose reverse is left out points to itself.
+        places: [edges of the graph], where each is in this order; n_edges if it is left out.
+        runs: [n_edges], place of each among the edges of its atom.
         counts: [n], edges of each atom.
         shells: [n_shells + 1], the first atom of each number of hops.
     """
@@ -69,6 +71,8 @@ class Arrangement:
     centers: Tensor
     others: Tensor
     reverse: Tensor
+    places: Tensor
+    runs: Tensor
     counts: Tensor
     shells: list[int]
 
@@ -86,12 +90,14 @@ class Arrangement:
             atoms = torch.argsort(keys, stable=True)
         counts = counts[atoms]
         centers = torch.repeat_interleave(counts)
-        edges = first[atoms][centers] + run_index(counts)
-        here = torch.arange(len(edges), device=edges.device)
-        place = torch.full_like(graph.reverse, -1).index_copy_(0, edges, here)
-        reverse = place[graph.reverse[edges]]
-        reverse = torch.where(reverse < 0, here, reverse)
-        return Arrangement(atoms, edges, centers, graph.others[edges], reverse, counts, shells)
+        here = torch.arange(len(centers), device=centers.device)
+        runs = here - (counts.cumsum(0) - counts)[centers]
+        edges = first[atoms][centers].add_(runs)
+        places = torch.full_like(graph.reverse, len(edges)).index_copy_(0, edges, here)
+        reverse = places[graph.reverse[edges]]
+        reverse = torch.where(reverse < len(edges), reverse, here)
+        others = graph.others[edges]
+        return Arrangement(atoms, edges, centers, others, reverse, places, runs, counts, shells)
 
     def divide(self) -> Iterator[tuple[int, slice, slice]]:
         """Parts of the atoms: hops, range of atoms and range of edges."""
@@ -113,8 +119,8 @@ class Part:
         atoms: Which.
         edges: Theirs.
         arrangement: Of all.
-        logarithms: [n_edges], of the cutoff factors: a bias of attention.
-        by_logarithms: Where gradients with respect to it are added.
+        logarithms: [n_edges], to base 2, of the cutoff factors: a bias of attention.
+        by_logarithms: Where gradients with respect to natural ones are added.
         read: [n_edges], whether anybody reads what the last block makes of an edge; None if all
             are read.
     """
@@ -135,7 +141,7 @@ class Part:
         n, t = len(counts), 1 + int(counts[0])
         self.shape = (n, t)
         self.centers = arrangement.centers[edges] - atoms.start
-        self.slots = _slots(counts, t)
+        self.slots = (self.centers * t).add_(arrangement.runs[edges]).add_(1)
         # For each row its edge or, beyond the edges, the atom that it belongs to.
         rows = torch.arange(n, device=counts.device).add_(len(self.slots)).repeat_interleave(t)
         here = torch.arange(len(self.slots), device=counts.device)
@@ -146,7 +152,8 @@ class Part:
             self.read = read.nonzero().flatten()
             wanted = torch.bincount(self.centers[self.read], minlength=n)
             m = 1 + int(wanted.max())
-            self.places = _slots(wanted, m)
+            first = torch.arange(n, device=counts.device) * m + 1
+            self.places = torch.repeat_interleave(first, wanted) + run_index(wanted)
             own = torch.arange(n, device=counts.device) * t
             queries = own.repeat_interleave(m)
             self.queries = queries.index_copy_(0, self.places, self.slots[self.read])
@@ -167,7 +174,7 @@ class Part:
         return rows.view(*self.shape, -1)[:, 0]
 
     def bias(self, block: TransformerBlock, *, central: bool) -> Tensor:
-        """Logarithms of factors for each head, [n_atoms · n_heads, 1, n_tokens]."""
+        """Base-2 logarithms of factors for each head, [n_atoms · n_heads, 1, n_tokens]."""
         low = torch.finfo(self.logarithms.dtype).min / 4
         bias = self.logarithms.new_full(self.shape, low)
         if central:
@@ -214,7 +221,7 @@ class Part:
             by_made, g = torch.empty_like(made), heads(pull_out(g), 1)[0]
             if queries is None:
                 by_bias = pull_attention(g, by_made.unbind())
-                by_x = rows(by_made) @ weight
+                by_x = torch.mm(rows(by_made), weight)
             else:
                 by_q = torch.empty_like(q)
                 by_bias = pull_attention(g, (by_q, *by_made))
@@ -258,7 +265,7 @@ class Part:
         y, pull_mlp = perceptron(nn.functional.linear(normed, weight_in, into.bias), (act, out))
 
         def pull(by_read: Tensor | None, g: Tensor) -> Tensor:
-            g = pull_mlp_norm(pull_mlp(g) @ weight_in).add_(g)
+            g = pull_mlp_norm(torch.mm(pull_mlp(g), weight_in)).add_(g)
             if by_read is None:
                 return self._add(pull_norm(pull_attention(g)), g, last=last)
             self.own(g).copy_(by_read)
@@ -310,12 +317,6 @@ class Part:
         assert self.queries is not None
         rows = g.new_zeros(len(self.queries), g.shape[1])
         return rows.index_copy_(0, self.places, g.index_select(0, self.read))
-
-
-def _slots(counts: Tensor, n_tokens: int) -> Tensor:
-    """Rows of the edges of atoms, each of which has ``n_tokens`` rows, of which one is its own."""
-    first = torch.arange(len(counts), device=counts.device) * n_tokens + 1
-    return torch.repeat_interleave(first, counts) + run_index(counts)
 
 
 def with_zero(rows: Tensor) -> Tensor:

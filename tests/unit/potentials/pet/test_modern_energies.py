@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -181,7 +182,8 @@ def test_attention_against_autograd(low: float, size: float) -> None:
         return rows.view(3, 5, -1, 2, 4).permute(2, 0, 3, 1, 4).reshape(-1, 6, 5, 4)
 
     made = heads(qkv.detach())
-    found, pull = attention(*made, bias.detach().repeat(1, 2, 1, 1).view(6, 1, 5), 1.5)
+    binary = (bias.detach() / math.log(2.0)).repeat(1, 2, 1, 1).view(6, 1, 5)
+    found, pull = attention(*made, binary, 1.5)
     assert (float(made[0].square().sum(2).max()) > 800.0) == (size > 1.0)
     torch.testing.assert_close(found, heads(expected.detach())[0], rtol=0.0, atol=error)
     by_heads = torch.full_like(made, torch.nan)
