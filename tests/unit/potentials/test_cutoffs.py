@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from ase_pet.potentials.cutoffs import bump_switch, cosine_cutoff, cotangent_switch, smooth_step
+from ase_pet.potentials.cutoffs import (
+    bump_switch,
+    cosine_cutoff,
+    cosine_cutoff_and_slope,
+    cotangent_switch,
+    smooth_step,
+)
 
 
 def grid(start: float, stop: float, n: int = 401) -> torch.Tensor:
