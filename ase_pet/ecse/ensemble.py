@@ -103,11 +103,13 @@ class Expansion:
     Args:
         graph: The original graph, edges sorted by centre.
         domains: Sets of its atoms.
+        n_layers: Hops over which atoms matter to those whose energies are read.
     """
 
-    def __init__(self, graph: Graph, domains: Domains) -> None:
+    def __init__(self, graph: Graph, domains: Domains, n_layers: int) -> None:
         n = graph.n_atoms
         self.graph = graph
+        self.n_layers = n_layers
         self.domains = domains
         self.degree = torch.bincount(graph.centers, minlength=n)
         self.first_edge = self.degree.cumsum(0) - self.degree
@@ -131,7 +133,8 @@ class Expansion:
         copy = torch.repeat_interleave(sizes)
         member = self.domains.start[domain][copy] + run_index(sizes)
         shift = copy_start - self.domains.start[domain]  # from members to copies of them
-        order = torch.argsort(self.domains.hops[member], stable=True)
+        hops = self.domains.hops
+        order = torch.argsort(hops[member], stable=True)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device)
         copy, member = copy[order], member[order]
@@ -167,6 +170,7 @@ class Expansion:
             charge=graph.charge,
             spin=graph.spin,
             space=graph.space and graph.space.copied(atoms, len(self.elements)),
+            hops=torch.cat([hops[member], torch.full_like(self.elements, self.n_layers)]),
         )
         read = self._locate(domain[of_read], readers)[0] + shift[of_read]
         return Copies(copied, of_edge, edges, atoms, place[read])

@@ -237,7 +237,7 @@ class Symmetrized(Wrapped):
             atoms = torch.arange(graph.n_atoms, device=frames.owners.device)
             domains = Domains.around(graph, atoms, atoms, graph.n_atoms, self.n_layers)
             domain = frames.owners
-        expansion = Expansion(graph, domains)
+        expansion = Expansion(graph, domains, self.n_layers)
         return Ensemble(
             rotations=frames.rotations,
             domain=domain,
