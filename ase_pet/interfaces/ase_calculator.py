@@ -312,11 +312,7 @@ class PETCalculator(WithUncertainty, Calculator):
         results = self.engine(self.system_of(structures))
         for atoms in structures:
             self.warn_if_uncertain(atoms)
-        ends = np.cumsum([len(atoms) for atoms in structures])
-        return [
-            ase_results(results, k, slice(end - len(atoms), end), atoms)
-            for k, (atoms, end) in enumerate(zip(structures, ends.tolist(), strict=True))
-        ]
+        return ase_results(results, structures)
 
     def system_of(self, structures: Sequence[Atoms]) -> System:
         """Structures as the engine takes them, their elements checked, with charges and spins."""

@@ -131,8 +131,8 @@ def finish(system: System, pairs: Pairs, cutoff: float) -> Edges:
 
 def within(vectors: Tensor, cutoff: float) -> Tensor:
     """The last word on who is a neighbour: |vector| < cutoff, [n_pairs], bool."""
-    x, y, z = vectors.unbind(1)
-    near: Tensor = (x * x + y * y + z * z).sqrt() < cutoff
+    x, y, z = (vectors * vectors).unbind(1)
+    near: Tensor = (x + y + z).sqrt() < cutoff
     return near
 
 
