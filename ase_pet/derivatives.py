@@ -202,7 +202,7 @@ def forces_and_virials(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]
     """
     net = gradients - gradients.index_select(0, graph.reverse)
     vectors = graph.vectors.detach().to(gradients.dtype)
-    outer = [component * gradients for component in vectors.split(1, 1)]
+    outer = [component * gradients for component in torch.split(vectors, 1, 1)]
     sums = gradients.new_zeros(graph.n_atoms, 12)
     sums = sums.index_add(0, graph.centers, torch.cat([net, *outer], 1))
     virials = sums[:, 3:].view(-1, 3, 3)

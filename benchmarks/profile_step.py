@@ -110,7 +110,7 @@ class Run:
         thermalize_momenta(self.atoms, 600.0, rng=np.random.default_rng(0))
         Stationary(self.atoms)
         self.calc = self.atoms.calc = PETCalculator(model, **options)
-        self.dynamics = VelocityVerlet(self.atoms, timestep=units.fs)
+        self.dynamics = VelocityVerlet(self.atoms, timestep=units.fs).irun(10**9)
         self.steps: list[dict[str, float]] = []
         self.built: list[bool] = []
         self.operations: Counter[str] = Counter()
@@ -124,7 +124,7 @@ class Run:
         """One step, measured."""
         before = self.builds
         watch.take()
-        self.dynamics.run(1)
+        next(self.dynamics)
         self.steps.append(watch.take())
         self.built.append(self.builds > before)
 
@@ -133,7 +133,7 @@ class Run:
         while not self.operations:
             before, watch.operations = self.builds, Counter()
             with watch:
-                self.dynamics.run(1)
+                next(self.dynamics)
             if self.builds == before:
                 self.operations = watch.operations
 
@@ -183,13 +183,15 @@ def main() -> None:
     for part in PARTS:
         watch.watch(*part)
     for run in runs.values():
-        run.dynamics.run(3)
+        for _ in range(4):
+            next(run.dynamics)
         run.count(watch)
     for _ in range(asked.rounds):
         for run in runs.values():
             stop = time.perf_counter() + asked.seconds
             while time.perf_counter() < stop:
                 run.step(watch)
+    console.print(f"{asked.model}, {options}")
     found = {n: run.summary() for n, run in runs.items()}
     for n, s in found.items():
         step = s["step"]["median"]

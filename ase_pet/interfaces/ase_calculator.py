@@ -26,6 +26,7 @@ from ase_pet.interfaces.ase_structures import (
     require_atoms,
     require_finite,
     require_volume,
+    same_structure,
     system_from_atoms,
 )
 from ase_pet.interfaces.ase_uncertainty import WithUncertainty
@@ -207,7 +208,9 @@ class PETCalculator(WithUncertainty, Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last evaluation; charge and spin in ``atoms.info`` count."""
-        changes: list[str] = super().check_state(atoms, tol=tol)
+        changes: list[str] = []
+        if self.atoms is None or not same_structure(atoms, self.atoms):
+            changes = super().check_state(atoms, tol=tol)
         if self.atoms is not None and any(
             state_of(atoms, name, default) != state_of(self.atoms, name, default)
             for name, default in self._state.items()

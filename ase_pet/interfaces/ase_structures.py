@@ -117,6 +117,17 @@ def is_structure(given: object) -> bool:
     return all(hasattr(given, name) for name in ("positions", "numbers", "cell", "pbc"))
 
 
+def same_structure(one: Atoms, other: Atoms) -> bool:
+    """Whether positions, elements, cell and periodicity are the same, to the last bit."""
+    pairs = (
+        (one.positions, other.positions),
+        (one.numbers, other.numbers),
+        (one.cell.array, other.cell.array),
+        (one.pbc, other.pbc),
+    )
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
 def given_or_last(atoms: Atoms | None, last: Atoms | None) -> Atoms:
     """The structure that is given, or that of the last evaluation.
 

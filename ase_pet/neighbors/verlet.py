@@ -104,7 +104,7 @@ class _LongList:
         self.edges, self.reference = edges, reference
         self.cutoff, self.radius = cutoff, radius
         self.offsets = lattice_offsets(reference, edges.centers, edges.shifts)
-        self.near, self.kept, self.short = edges.centers < 0, edges.centers[:0], edges
+        self.near: Tensor | None = None  # until it is filtered for the first time
 
     def covers(self, system: System, cutoff: float) -> bool:
         """Whether no pair within the cutoff can be missing."""
@@ -125,7 +125,7 @@ class _LongList:
             offsets = self.offsets
         vectors = edge_vectors(system, edges.centers, edges.others, edges.shifts, offsets)
         near = within(vectors, self.cutoff)
-        if not torch.equal(near, self.near):
+        if self.near is None or not torch.equal(near, self.near):
             self.near, self.kept = near, near.nonzero().flatten()
             self.short = _select(edges, self.kept, near.cumsum(0) - 1)
         return self.short, vectors.index_select(0, self.kept)
@@ -161,7 +161,7 @@ def two_farthest(moves: Tensor, index: Tensor, n: int) -> Tensor:
     """Sum of the two largest displacements [m, 3] from their mean, by ``index`` [m]: [n]."""
     if n == 1:
         lengths = torch.linalg.vector_norm(moves - moves.mean(0), dim=1)
-        return lengths.topk(min(2, len(lengths))).values.sum()
+        return torch.topk(lengths, min(2, len(lengths)))[0].sum()
     rows = index.unsqueeze(1).expand_as(moves)
     drift = moves.new_zeros(n, 3).scatter_reduce(0, rows, moves, "mean", include_self=False)
     first, second = two_largest(torch.linalg.vector_norm(moves - drift[index], dim=1), index, n)
