@@ -14,15 +14,17 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
-from ase.calculators.calculator import PropertyNotImplementedError, all_properties
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_properties
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.constraints import FixAtoms
 from ase.db import connect
 from ase.io import Trajectory, read
 from ase.md.verlet import VelocityVerlet
 from numpy.testing import assert_allclose
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ase_pet
+from ase_pet import derivatives
 from ase_pet.errors import CheckpointError, GeometryError, NeighborError, UnknownSpeciesError
 from ase_pet.formats import Model, native
 from ase_pet.interfaces.ase_calculator import PETCalculator
@@ -161,6 +163,70 @@ def test_editing_results_corrupts_nothing(calc: PETCalculator) -> None:
     assert calc.get_property("forces", atoms, allow_calculation=False) is None
     atoms.positions[0] -= 5.0
     assert_allclose(atoms.get_forces(), forces, rtol=0, atol=1e-9)
+
+
+class Operations(TorchDispatchMode):
+    """Names of the operations outside of the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.inside = 0
+
+    def leave_out(self, owner: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Count none of those of a function."""
+        function = getattr(owner, name)
+
+        def inside(*args: object, **options: object) -> object:
+            self.inside += 1
+            try:
+                return function(*args, **options)
+            finally:
+                self.inside -= 1
+
+        monkeypatch.setattr(owner, name, inside)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not self.inside:
+            self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_of_dynamics_dispatches_little_around_the_network(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    atoms.calc = PETCalculator(model, symmetry=None)
+    dynamics = VelocityVerlet(atoms, timestep=units.fs)
+    dynamics.run(2)
+    watch = Operations()
+    watch.leave_out(derivatives, "predict", monkeypatch)
+    watch.leave_out(torch.autograd, "grad", monkeypatch)
+    with watch:
+        dynamics.run(1)
+    assert 50 < len(watch.names) <= 90  # 205 if everything were checked and formed anew
+    assert not [name for name in watch.names if "svd" in name or "nonzero" in name]
+
+
+def test_results_that_are_known_are_found_without_ase(
+    calc: PETCalculator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atoms = crystal()
+    atoms.calc = calc
+    atoms.get_forces()
+    monkeypatch.setattr(Calculator, "check_state", lambda *_, **__: ["asked"])
+    assert calc.check_state(atoms) == []
+    for change in (
+        lambda a: a.positions.__iadd__(1e-9),
+        lambda a: a.set_cell(a.cell.array * (1 + 1e-12)),
+        lambda a: a.set_atomic_numbers(a.numbers[::-1] - 8),
+        lambda a: a.set_pbc((True, True, False)),
+        lambda a: a.append("H"),
+    ):
+        other = atoms.copy()
+        change(other)
+        assert calc.check_state(other) == ["asked"]
 
 
 def test_only_changes_that_matter_are_evaluated(
