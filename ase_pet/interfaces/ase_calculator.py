@@ -21,12 +21,12 @@ from ase_pet.formats import Model
 from ase_pet.interfaces.ase_models import make_engine, read_models
 from ase_pet.interfaces.ase_structures import (
     ase_results,
+    changes_between,
     given_or_last,
     is_structure,
     require_atoms,
     require_finite,
     require_volume,
-    same_structure,
     system_from_atoms,
 )
 from ase_pet.interfaces.ase_uncertainty import WithUncertainty
@@ -208,10 +208,10 @@ class PETCalculator(WithUncertainty, Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last evaluation; charge and spin in ``atoms.info`` count."""
-        changes: list[str] = []
-        if self.atoms is None or not same_structure(atoms, self.atoms):
-            changes = super().check_state(atoms, tol=tol)
-        if self.atoms is not None and any(
+        if self.atoms is None:
+            return list(all_changes)
+        changes = changes_between(atoms, self.atoms, tol)
+        if any(
             state_of(atoms, name, default) != state_of(self.atoms, name, default)
             for name, default in self._state.items()
         ):

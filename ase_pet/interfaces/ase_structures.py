@@ -117,15 +117,22 @@ def is_structure(given: object) -> bool:
     return all(hasattr(given, name) for name in ("positions", "numbers", "cell", "pbc"))
 
 
-def same_structure(one: Atoms, other: Atoms) -> bool:
-    """Whether positions, elements, cell and periodicity are the same, to the last bit."""
-    pairs = (
-        (one.positions, other.positions),
-        (one.numbers, other.numbers),
-        (one.cell.array, other.cell.array),
-        (one.pbc, other.pbc),
-    )
-    return all(np.array_equal(a, b) for a, b in pairs)
+def changes_between(one: Atoms, other: Atoms, tol: float) -> list[str]:
+    """What differs by more than ``tol``, as ASE names it, many times faster than ASE finds it."""
+    arrays = {
+        "positions": (one.positions, other.positions),
+        "numbers": (one.numbers, other.numbers),
+        "cell": (one.cell.array, other.cell.array),
+        "pbc": (one.pbc, other.pbc),
+    }
+    return [name for name, (a, b) in arrays.items() if _differ(a, b, tol)]
+
+
+def _differ(a: np.ndarray, b: np.ndarray, tol: float) -> bool:
+    if a.shape != b.shape or np.array_equal(a, b):
+        return a.shape != b.shape
+    # Not (> tol), because comparisons with NaN are false.
+    return not (np.abs(np.subtract(a, b, dtype=float)) <= tol).all()
 
 
 def given_or_last(atoms: Atoms | None, last: Atoms | None) -> Atoms:

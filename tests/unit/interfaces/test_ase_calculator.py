@@ -14,7 +14,12 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_properties
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+    all_properties,
+)
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.constraints import FixAtoms
 from ase.db import connect
@@ -209,24 +214,33 @@ def test_a_step_of_dynamics_dispatches_little_around_the_network(
     assert not [name for name in watch.names if "svd" in name or "nonzero" in name]
 
 
-def test_results_that_are_known_are_found_without_ase(
-    calc: PETCalculator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changes_are_those_that_ase_finds(calc: PETCalculator) -> None:
     atoms = crystal()
-    atoms.calc = calc
-    atoms.get_forces()
-    monkeypatch.setattr(Calculator, "check_state", lambda *_, **__: ["asked"])
-    assert calc.check_state(atoms) == []
-    for change in (
-        lambda a: a.positions.__iadd__(1e-9),
-        lambda a: a.set_cell(a.cell.array * (1 + 1e-12)),
-        lambda a: a.set_atomic_numbers(a.numbers[::-1] - 8),
-        lambda a: a.set_pbc((True, True, False)),
-        lambda a: a.append("H"),
+    assert calc.check_state(atoms) == all_changes
+    calc.calculate(atoms)
+    for change, names in (
+        (lambda a: a.positions.__iadd__(1e-9), {"positions"}),
+        (lambda a: a.positions[0].__iadd__(2e-16), set()),
+        (lambda a: a.positions[0].__imul__(np.nan), {"positions"}),
+        (lambda a: a.set_cell(a.cell.array * (1 + 1e-12)), {"cell"}),
+        (lambda a: a.set_atomic_numbers(a.numbers[::-1] - 8), {"numbers"}),
+        (lambda a: a.set_pbc((True, True, False)), {"pbc"}),
+        (lambda a: a.append("H"), {"positions", "numbers"}),
+        (lambda a: a.set_initial_charges([1.0, -1.0]), set()),
     ):
         other = atoms.copy()
         change(other)
-        assert calc.check_state(other) == ["asked"]
+        assert set(calc.check_state(other)) == set(Calculator.check_state(calc, other)) == names
+
+
+def test_asking_again_is_cheap(calc: PETCalculator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dynamics asks for the forces of a step three times."""
+    atoms = crystal()
+    atoms.calc = calc
+    atoms.get_forces()
+    slow = "ase.calculators.calculator.compare_atoms"
+    monkeypatch.setattr(slow, lambda *_, **__: pytest.fail("compared by ASE"))
+    assert calc.check_state(atoms) == []
 
 
 def test_only_changes_that_matter_are_evaluated(
