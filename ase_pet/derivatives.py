@@ -200,13 +200,14 @@ def forces_and_virials(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]
         Forces [n_atoms, 3], eV/Å, and virials [n_atoms, 3, 3], eV, symmetric, of the edges of
         each atom.
     """
+    zeros = gradients.new_zeros(graph.n_atoms, 3)
     net = gradients - gradients.index_select(0, graph.reverse)
+    forces = zeros.index_add(0, graph.centers, net)
     vectors = graph.vectors.detach().to(gradients.dtype)
-    outer = [component * gradients for component in torch.split(vectors, 1, 1)]
-    sums = gradients.new_zeros(graph.n_atoms, 12)
-    sums = sums.index_add(0, graph.centers, torch.cat([net, *outer], 1))
-    virials = sums[:, 3:].view(-1, 3, 3)
-    return sums[:, :3], 0.5 * (virials + virials.mT)
+    # Component by component: large intermediates cost more than their arithmetic.
+    parts = [zeros.index_add(0, graph.centers, x * gradients) for x in torch.split(vectors, 1, 1)]
+    virials = torch.stack(parts, 1)
+    return forces, 0.5 * (virials + virials.mT)
 
 
 def _add_space(

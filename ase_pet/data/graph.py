@@ -28,7 +28,12 @@ def lattice_offsets(system: System, centers: Tensor, shifts: Tensor) -> Tensor:
 
 
 def edge_vectors(
-    system: System, centers: Tensor, others: Tensor, shifts: Tensor, offsets: Tensor | None = None
+    system: System,
+    centers: Tensor,
+    others: Tensor,
+    shifts: Tensor,
+    offsets: Tensor | None = None,
+    buffers: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Tensor:
     """Vectors ``(r_j - r_i) + S @ cell`` of pairs of atoms: the one place that computes them.
 
@@ -41,14 +46,16 @@ def edge_vectors(
         others: [n_pairs], int64, atoms j.
         shifts: [n_pairs, 3], int64, S.
         offsets: Their :func:`lattice_offsets`, if they are known.
+        buffers: Two of the shape of the result: for the result, and to work in.
 
     Returns:
         [n_pairs, 3], Å, float64.
     """
     if offsets is None:
         offsets = lattice_offsets(system, centers, shifts)
-    start = system.positions.index_select(0, centers)
-    return (system.positions.index_select(0, others) - start) + offsets
+    ends = torch.index_select(system.positions, 0, others, out=buffers[0])
+    starts = torch.index_select(system.positions, 0, centers, out=buffers[1])
+    return ends.sub_(starts).add_(offsets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

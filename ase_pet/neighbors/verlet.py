@@ -105,6 +105,9 @@ class _LongList:
         self.cutoff, self.radius = cutoff, radius
         self.offsets = lattice_offsets(reference, edges.centers, edges.shifts)
         self.near: Tensor | None = None  # until it is filtered for the first time
+        # Large arrays, which would otherwise be asked of the operating system at every step.
+        with torch.inference_mode(False):  # in which a caller may be
+            self.buffers = torch.empty_like(self.offsets), torch.empty_like(self.offsets)
 
     def covers(self, system: System, cutoff: float) -> bool:
         """Whether no pair within the cutoff can be missing."""
@@ -120,11 +123,12 @@ class _LongList:
 
     def filtered(self, system: System) -> tuple[Edges, Tensor]:
         """The edges within the cutoff, and their vectors [n_edges, 3], Å."""
-        edges, offsets = self.edges, None
-        if torch.equal(system.cell, self.reference.cell):
-            offsets = self.offsets
-        vectors = edge_vectors(system, edges.centers, edges.others, edges.shifts, offsets)
-        near = within(vectors, self.cutoff)
+        edges = self.edges
+        still = torch.equal(system.cell, self.reference.cell)
+        pairs = edges.centers, edges.others, edges.shifts
+        offsets = self.offsets if still else None
+        vectors = edge_vectors(system, *pairs, offsets, self.buffers)
+        near = within(vectors, self.cutoff, self.buffers[1])
         if self.near is None or not torch.equal(near, self.near):
             self.near, self.kept = near, near.nonzero().flatten()
             self.short = _select(edges, self.kept, near.cumsum(0) - 1)
