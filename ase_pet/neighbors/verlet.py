@@ -65,6 +65,7 @@ class VerletSkin:
         """
         return self.measured(system, cutoff)[0]
 
+    @torch.inference_mode(False)  # in which a caller may be now, and not when lists are used again
     def measured(self, system: System, cutoff: float) -> tuple[Edges, Tensor]:
         """The same list with its edge vectors, by which it was filtered.
 
@@ -106,8 +107,7 @@ class _LongList:
         self.offsets = lattice_offsets(reference, edges.centers, edges.shifts)
         self.near: Tensor | None = None  # until it is filtered for the first time
         # Large arrays, which would otherwise be asked of the operating system at every step.
-        with torch.inference_mode(False):  # in which a caller may be
-            self.buffers = torch.empty_like(self.offsets), torch.empty_like(self.offsets)
+        self.buffers = torch.empty_like(self.offsets), torch.empty_like(self.offsets)
 
     def covers(self, system: System, cutoff: float) -> bool:
         """Whether no pair within the cutoff can be missing."""

@@ -68,6 +68,15 @@ def test_indices_are_gathered_again_only_if_other_pairs_are_within(skin: VerletS
     assert skin.n_builds == 1
 
 
+def test_lists_made_in_inference_mode_serve_outside() -> None:
+    skin = VerletSkin(brute_force, 0.5)
+    with torch.inference_mode():
+        skin(fcc(4.0), CUTOFF)
+    edges, vectors = skin.measured(moved(fcc(4.0), shake(0.05)), CUTOFF)
+    vectors.requires_grad_(True).index_select(0, edges.reverse).sum().backward()
+    assert skin.n_builds == 1
+
+
 def test_no_edge_within_the_cutoff_from_the_start() -> None:
     skin = VerletSkin(brute_force, 0.5)
     edges, vectors = skin.measured(fcc(5.0), CUTOFF)
