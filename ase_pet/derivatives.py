@@ -106,14 +106,14 @@ def evaluate(potential: Potential, graph: Graph, *, create_graph: bool = False) 
         graph: Where.
         create_graph: Keep all differentiable (with respect to the weights), as training needs it.
     """
-    if isinstance(potential, Total):
-        parts = [evaluate(term, graph, create_graph=create_graph) for term in potential.terms]
-        return Evaluated(
-            torch.stack([part.energies for part in parts]).sum(0),
-            torch.stack([part.gradients for part in parts]).sum(0),
-            parts[0].tensors,  # those of the backbone; baselines have none
-            parts[0].by_space,
-        )
+    if isinstance(potential, Total) and isinstance(potential.backbone, Symmetrized):
+        first, *others = (evaluate(t, graph, create_graph=create_graph) for t in potential.terms)
+        for other in others:  # baselines, which have no tensors
+            first = first._replace(
+                energies=first.energies + other.energies,
+                gradients=first.gradients + other.gradients,
+            )
+        return first
     if isinstance(potential, Symmetrized) and not create_graph:
         return _evaluate_in_chunks(potential, graph)
     with torch.enable_grad():
@@ -203,13 +203,14 @@ def forces_and_virials(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]
         Forces [n_atoms, 3], eV/Å, and virials [n_atoms, 3, 3], eV, symmetric, of the edges of
         each atom.
     """
-    forces = gradients.new_zeros(graph.n_atoms, 3)
-    forces = forces.index_add(0, graph.centers, gradients)
-    forces = forces.index_add(0, graph.others, -gradients)
+    zeros = gradients.new_zeros(graph.n_atoms, 3)
+    net = gradients - gradients.index_select(0, graph.reverse)
+    forces = zeros.index_add(0, graph.centers, net)
     vectors = graph.vectors.detach().to(gradients.dtype)
-    outer = vectors[:, :, None] * gradients[:, None, :]
-    virials = gradients.new_zeros(graph.n_atoms, 3, 3).index_add(0, graph.centers, outer)
-    return forces, 0.5 * (virials + virials.transpose(1, 2))
+    # Component by component: large intermediates cost more than their arithmetic.
+    parts = [zeros.index_add(0, graph.centers, x * gradients) for x in torch.split(vectors, 1, 1)]
+    virials = torch.stack(parts, 1)
+    return forces, 0.5 * (virials + virials.mT)
 
 
 def _add_space(
