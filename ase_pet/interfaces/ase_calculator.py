@@ -122,6 +122,7 @@ class PETCalculator(WithUncertainty, Calculator):
         spin: float = 1.0,
         splines: bool = False,
         forces: str = "conservative",
+        compile: bool = False,  # noqa: A002
         target: int | str | None = None,
         uncertainty_threshold: float | None = None,
     ) -> None:
@@ -141,6 +142,7 @@ class PETCalculator(WithUncertainty, Calculator):
             spin=spin,
             splines=splines,
             forces=forces,
+            compile=compile,
             target=target,
             uncertainty_threshold=uncertainty_threshold,
         )
