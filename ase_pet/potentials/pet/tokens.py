@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ase_pet.data import Graph, run_index
+from ase_pet.data import Graph, lengthen, run_index
 
 #: Å² under the root of a distance, and what keeps averages finite without neighbours.
 TINY = 1e-15
@@ -112,11 +112,11 @@ class Environments:
         assert self.rows.slots is not None
         slots = self.rows.slots + (s - old) * (self.rows.slots // max(1, old))
         itself = torch.arange(n * s, device=slots.device)
-        added = self.added if self.added is None else _lengthen(self.added, n)
+        added = self.added if self.added is None else lengthen(self.added, n)
         return (
             self.vectors.new_zeros(n * s, 3).index_copy(0, slots, self.vectors).view(n, s, 3),
             nn.functional.pad(self.rows.factors, (0, s - old, 0, n - n_atoms)),
-            _lengthen(self.species, n),
+            lengthen(self.species, n),
             torch.zeros_like(itself).index_copy(0, slots, self.others).view(n, s),
             itself.index_copy(0, slots, slots[self.reverse]).view(n, s),
             added,
@@ -136,11 +136,6 @@ class Environments:
         flat = (tensor.flatten(0, 1) for tensor in (vectors, others, reverse))
         of_edges, ends, back = flat
         return Environments(of_edges, species, ends, back, rows, added)
-
-
-def _lengthen(values: Tensor, n: int) -> Tensor:
-    """Values [m, ...], and as many zeros as make [n, ...]."""
-    return torch.cat([values, values.new_zeros(n - len(values), *values.shape[1:])])
 
 
 def lengths(vectors: Tensor) -> Tensor:
