@@ -126,13 +126,14 @@ class Compiled(Wrapped):
         if self._run is None:
             self._run = _compile(self.backbone, type(inputs), graphs=on_gpu)
         if on_gpu:
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # where it compiles, torch warns of its own ways
             try:
                 energies, tensors = self._run(*packed, **options)
             except RuntimeError as error:
-                raise _explained(error) from error
+                _explain(error)
+                raise
         # Of a CUDA graph, the next evaluation overwrites the results.
         n = graph.n_atoms
         return energies[:n].clone(), {name: value[:n].clone() for name, value in tensors.items()}
@@ -172,13 +173,13 @@ def _compile(network: Compilable, kind: type[Inputs], *, graphs: bool) -> Callab
     return compiled
 
 
-def _explained(error: RuntimeError) -> RuntimeError:
-    """The same error, or if it comes from the compiler, what to do about it."""
+def _explain(error: RuntimeError) -> None:
+    """Say what to do about an error, if it is the compiler's."""
     from torch._dynamo.exc import BackendCompilerFailed
 
-    if not isinstance(error, BackendCompilerFailed):
-        return error
-    return RuntimeError(
-        "compile: torch.compile found no compiler that works, which is g++ or what the variable "
-        "CXX names on a CPU, and Triton on a GPU; install it or leave compile out"
-    )
+    if isinstance(error, BackendCompilerFailed):
+        raise RuntimeError(
+            f"compile: torch.compile failed here, {type(error.inner_exception).__name__}; it needs "
+            "a compiler, which is g++ or what the variable CXX names on a CPU, and Triton on a "
+            "GPU: install it, or leave compile out"
+        ) from error

@@ -237,7 +237,8 @@ class TensorNet(nn.Module):
         # rounding of several eV in all atoms of a crystal adds up.
         energies = in_double(self.readout, x)
         if self.coulomb is not None:
-            energies = energies + self.coulomb(torch.cat(charges, 1).double(), graph)
+            channels = torch.cat([q for q in charges if q is not None], 1)
+            energies = energies + self.coulomb(channels.double(), graph)
         energies = self.hypers.energy_scale * energies + inputs.shift
         tensors = {name: in_double(head, x, species) for name, head in self.tensor_heads.items()}
         return energies, tensors
