@@ -125,8 +125,6 @@ class Compiled(Wrapped):
         packed = inputs.pack(enlarge if padded else int)
         if self._run is None:
             self._run = _compile(self.backbone, type(inputs), graphs=on_gpu)
-        if on_gpu:
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # where it compiles, torch warns of its own ways
             try:
