@@ -17,6 +17,7 @@ from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
 from ase_pet.potentials.base import Backbone, check_state, takes_charge, takes_spin, with_splines
+from ase_pet.potentials.compiled import Compiled
 from ase_pet.potentials.direct import Direct, direct_heads, direct_results
 from ase_pet.potentials.species import symbols
 from ase_pet.potentials.total import Total
@@ -89,6 +90,8 @@ class Engine:
         splines: Take functions of distances from splines; only for models that have some.
         forces: ``"conservative"``, the derivatives of the energy, or ``"direct"``, those of heads;
             only for models that have some.
+        compile: Evaluate the network as ``torch.compile`` has it, see
+            :class:`~ase_pet.potentials.compiled.Compiled`.
 
     Raises:
         ValueError: If an option has a value that is not named here, or a charge, spin, splines or
@@ -112,6 +115,7 @@ class Engine:
         spin: float = 1.0,
         splines: bool = False,
         forces: str = "conservative",
+        compile: bool = False,  # noqa: A002
     ) -> None:
         _check_options(symmetry, ensemble, forces, skin)
         settings(weights)  # checked where no copies need them, too
@@ -133,11 +137,14 @@ class Engine:
         self.copies = symmetry is not None and self.bare.backbone.symmetry is None
         self.forces = forces
         self.has_stress = forces == "conservative" or "stress" in direct_heads(self.bare.backbone)
+        self.compiled = compile
         self._totals = self._make_totals(weights, memory_budget)
 
     def _make_totals(self, weights: str | Settings, memory_budget: int) -> dict[str | None, Total]:
         """What is evaluated, by ensemble."""
-        backbone = self.bare.backbone
+        backbone: Backbone = self.bare.backbone
+        if self.compiled:
+            backbone = Compiled(backbone)
         if self.forces == "direct":
             backbone = Direct(backbone, oriented=self.copies)
         found: dict[str | None, Backbone] = {None: backbone}

@@ -65,6 +65,9 @@ def _calculator(
     forces: Annotated[
         str, typer.Option(help="conservative, or direct: faster, does not conserve energy.")
     ] = "conservative",
+    compile: Annotated[  # noqa: A002
+        bool, typer.Option(help="Use torch.compile: for GPUs and long runs.")
+    ] = False,
     target: Target = None,
     uncertainty_threshold: Annotated[
         float | None, typer.Option(help="Warn once above this uncertainty, eV an atom.")
@@ -89,6 +92,7 @@ def _calculator(
         spin=spin,
         splines=splines,
         forces=forces,
+        compile=compile,
         target=parse_target(target),
         uncertainty_threshold=uncertainty_threshold,
     )

@@ -19,3 +19,8 @@ def run_index(lengths: Tensor) -> Tensor:
     total = int(ends[-1]) if len(ends) else 0
     run = torch.repeat_interleave(lengths, output_size=total)
     return torch.arange(total, device=lengths.device) - (ends - lengths)[run]
+
+
+def lengthen(values: Tensor, n: int, fill: float = 0) -> Tensor:
+    """Values [m, ...], and after them what fills [n, ...], n being m or more."""
+    return torch.cat([values, values.new_full((n - len(values), *values.shape[1:]), fill)])

@@ -8,6 +8,7 @@ from torch import Tensor
 from ase_pet.data import Graph
 from ase_pet.ecse.symmetrized import Symmetrized
 from ase_pet.potentials.base import Backbone
+from ase_pet.potentials.compiled import Compiled
 from ase_pet.potentials.direct import Direct
 from ase_pet.potentials.last_layer import HasLastLayer
 from ase_pet.potentials.wrapped import Wrapped
@@ -70,5 +71,7 @@ def project(potential: Backbone, projections: Tensor) -> Projected | Symmetrized
 
 
 def _network(backbone: Backbone) -> Backbone:
-    """What gives the features, where heads for forces are read beside it."""
-    return backbone.backbone if isinstance(backbone, Direct) else backbone
+    """What gives the features, where heads for forces are read beside it, or it is compiled."""
+    while isinstance(backbone, Direct | Compiled):
+        backbone = backbone.backbone
+    return backbone

@@ -66,8 +66,9 @@ def make_engine(model: Model | Committee, options: Mapping[str, Any]) -> Engine 
     options.pop("target")  # the model was read with it
     if not isinstance(options["skin"], Real):
         raise ValueError(f"skin: expected a length in Å, at least 0, got {options['skin']!r}")
-    if not isinstance(options["splines"], bool):
-        raise ValueError(f"splines: expected True or False, got {options['splines']!r}")
+    for name in ("splines", "compile"):
+        if not isinstance(options[name], bool):
+            raise ValueError(f"{name}: expected True or False, got {options[name]!r}")
     options["device"] = str(options["device"])
     options["memory_budget"] = parse_bytes(options["memory_budget"])
 

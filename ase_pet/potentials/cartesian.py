@@ -99,12 +99,17 @@ def scale_parts(x: Tensor, factors: Tensor) -> Tensor:
 
 def shorten(x: Tensor) -> Tensor:
     """x/(|x|² + 1), the norm that of all components: [9, n_atoms, n_units] -> the same."""
+    if torch.compiler.is_compiling():
+        return x / (x.square().sum(0) + 1.0)
     shortened: Tensor = _Shorten.apply(x)  # type: ignore[no-untyped-call]
     return shortened
 
 
 def multiply(a: Tensor, b: Tensor, *, both_ways: bool = False) -> Tensor:
     """Matrix products AB, or AB + BA, of [3, 3, n_atoms, n_units], channel by channel."""
+    if torch.compiler.is_compiling():
+        pairs = ((a, b), (b, a)) if both_ways else ((a, b),)
+        return sum(x[:, k, None] * y[None, k] for x, y in pairs for k in range(3))  # type: ignore[return-value]
     product: Tensor = _Multiply.apply(a, b, both_ways)  # type: ignore[no-untyped-call]
     return product
 
@@ -126,8 +131,20 @@ def gather_scale_add(
     Returns:
         [9, n_atoms, n_units].
     """
+    if torch.compiler.is_compiling():
+        return _gather_scale_add(factors, x, source, target, both_ways)
     summed: Tensor = _GatherScaleAdd.apply(factors, x, source, target, both_ways)  # type: ignore[no-untyped-call]
     return summed
+
+
+def _gather_scale_add(
+    factors: Tensor, x: Tensor, source: Tensor, target: Tensor, both_ways: bool
+) -> Tensor:
+    """The same in operations that a compiler knows, which sees itself what need not be kept."""
+    scale = torch.cat([factors[:, k, None].expand(-1, n, -1) for k, n in enumerate(SIZES)], 1)
+    scale = scale.transpose(0, 1)
+    summed = torch.zeros_like(x).index_add(1, target, scale * x[:, source])
+    return summed.index_add(1, source, scale * x[:, target]) if both_ways else summed
 
 
 class _Shorten(torch.autograd.Function):

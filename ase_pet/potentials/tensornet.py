@@ -45,9 +45,9 @@ from ase_pet.potentials.tensornet_layers import (
     ACTIVATIONS,
     Embedding,
     Interaction,
-    Pairs,
     TensorNetHypers,
 )
+from ase_pet.potentials.tensornet_pairs import Neighborhoods, Pairs, Rows
 from ase_pet.potentials.tensornet_readouts import Readout, TensorHead, in_double
 from ase_pet.potentials.tensors import RANKS
 
@@ -169,32 +169,22 @@ class TensorNet(nn.Module):
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
         """
-        species = self.species_table(graph.numbers)
-        pairs = self._pairs(graph)
-        itself = self._describe(pairs.directions.new_zeros(1)) if self.hypers.self_loops else None
-        total = pairs.directions.new_zeros(graph.n_systems, 1)
-        if graph.charge is not None:
-            total = graph.charge.to(total.dtype)[:, None]
-        strength = 1.0 + self.hypers.charge * _CHARGE_FACTOR * total[graph.system_index]
-        x = self.embedding(pairs, species, self.basis, itself)
-        charges = [predict(x, graph, total) for predict in self.charges[:1]]
-        for k, layer in enumerate(self.layers):
-            x = layer(x, pairs, self.basis, strength, itself, charges[k] if charges else None)
-            charges += [predict(x, graph, total) for predict in self.charges[k + 1 : k + 2]]
-        # The readout is a small part of the work, and where single precision costs most: the same
-        # rounding of several eV in all atoms of a crystal adds up.
-        energies = in_double(self.readout, x)
-        if self.coulomb is not None:
-            energies = energies + self.coulomb(torch.cat(charges, 1).double(), graph)
-        energies = self.hypers.energy_scale * energies
-        if self.hypers.energy_shift:
-            sizes = torch.bincount(graph.system_index, minlength=graph.n_systems)
-            energies = energies + self.hypers.energy_shift / sizes[graph.system_index]
-        tensors = {name: in_double(head, x, species) for name, head in self.tensor_heads.items()}
-        return energies, tensors
+        return self._evaluate(self.inputs(graph), graph)
 
-    def _pairs(self, graph: Graph) -> Pairs:
-        """One entry for each edge and its reverse, whose vectors share the gradient evenly."""
+    @property
+    def compilable(self) -> bool:
+        """Whether :meth:`read` is all that there is."""
+        return not self.hypers.n_charges
+
+    def inputs(self, graph: Graph) -> Neighborhoods:
+        """What :meth:`read` needs: elements are checked, and pairs chosen.
+
+        An edge and its reverse are one entry, and their vectors share the gradient evenly.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among ``species``.
+        """
+        species = self.species_table(graph.numbers)
         edges = torch.arange(graph.n_edges, device=graph.reverse.device)
         near = graph.vectors.square().sum(1) < self.hypers.cutoff**2
         chosen = torch.nonzero((edges <= graph.reverse) & near)[:, 0]
@@ -203,10 +193,55 @@ class TensorNet(nn.Module):
         there = vectors[chosen]
         mean = 0.5 * (there - vectors[back])
         mean = torch.where((back == chosen)[:, None], there, mean)
-        r = mean.square().sum(1).clamp_min(_TINY).sqrt()
-        functions, envelope = self._describe(r)
         first, second = graph.centers[chosen], graph.others[chosen]
-        return Pairs(first, second, r, mean / r[:, None], functions, envelope)
+        strength = vectors.new_ones(graph.n_atoms)
+        if self.hypers.charge and graph.charge is not None:
+            strength += _CHARGE_FACTOR * graph.charge.to(self.dtype)[graph.system_index]
+        shift = strength.new_zeros(graph.n_atoms, dtype=torch.float64)
+        if self.hypers.energy_shift:
+            sizes = torch.bincount(graph.system_index, minlength=graph.n_systems)
+            shift += self.hypers.energy_shift / sizes[graph.system_index]
+        rows = Rows.build(first, second, species, len(self.species))
+        return Neighborhoods(mean, first, second, rows, species, strength, shift)
+
+    def read(self, inputs: Neighborhoods) -> tuple[Tensor, dict[str, Tensor]]:
+        """See :meth:`predict`; shapes alone decide what is done. There are no charges in it."""
+        return self._evaluate(inputs, None)
+
+    def _evaluate(
+        self, inputs: Neighborhoods, graph: Graph | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies and tensors; the graph is for charges of atoms."""
+        species, strength = inputs.species, inputs.strength[:, None]
+        r = inputs.vectors.square().sum(1).clamp_min(_TINY).sqrt()
+        directions = inputs.vectors / r[:, None]
+        where = inputs.first, inputs.second, r, directions, inputs.rows
+        pairs = Pairs(*where, *self._describe(r))
+        itself = self._describe(r.new_zeros(1)) if self.hypers.self_loops else None
+
+        def predict(x: Tensor, k: int) -> Tensor | None:
+            if graph is None or not len(self.charges):
+                return None
+            total = x.new_zeros(graph.n_systems, 1)
+            if graph.charge is not None:
+                total = graph.charge.to(total.dtype)[:, None]
+            found: Tensor = self.charges[k](x, graph, total)
+            return found
+
+        x = self.embedding(pairs, species, self.basis, itself)
+        charges = [predict(x, 0)]
+        for k, layer in enumerate(self.layers):
+            x = layer(x, pairs, self.basis, strength, itself, charges[k])
+            charges.append(predict(x, k + 1))
+        # The readout is a small part of the work, and where single precision costs most: the same
+        # rounding of several eV in all atoms of a crystal adds up.
+        energies = in_double(self.readout, x)
+        if self.coulomb is not None:
+            channels = torch.cat([q for q in charges if q is not None], 1)
+            energies = energies + self.coulomb(channels.double(), graph)
+        energies = self.hypers.energy_scale * energies + inputs.shift
+        tensors = {name: in_double(head, x, species) for name, head in self.tensor_heads.items()}
+        return energies, tensors
 
     def _describe(self, r: Tensor) -> tuple[Tensor, Tensor]:
         """Radial functions [n, n_functions] and envelope [n, 1] of distances [n], Å."""

@@ -21,6 +21,7 @@ from ase_pet.potentials.cartesian import (
 from ase_pet.potentials.hypers import check_choices, check_least
 from ase_pet.potentials.radial import RADIAL_BASES
 from ase_pet.potentials.splines import Splines
+from ase_pet.potentials.tensornet_pairs import Pairs
 from ase_pet.potentials.tensors import RANKS
 
 
@@ -119,27 +120,6 @@ class TensorNetHypers:
         return self.n_layers + self.readout_depth
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pairs:
-    """Unordered pairs of neighbours: an edge and its reverse are one.
-
-    Attributes:
-        first: [n_pairs], atom i.
-        second: [n_pairs], atom j.
-        distances: [n_pairs], Å.
-        directions: [n_pairs, 3], unit vectors from i to j.
-        functions: [n_pairs, n_functions], radial functions.
-        envelope: [n_pairs, 1], cutoff factors.
-    """
-
-    first: Tensor
-    second: Tensor
-    distances: Tensor
-    directions: Tensor
-    functions: Tensor
-    envelope: Tensor
-
-
 class Embedding(nn.Module):
     """The first tensors of each atom, from elements and positions of its neighbours."""
 
@@ -175,26 +155,21 @@ class Embedding(nn.Module):
         of_center = of_center + self.pair.bias
 
         # Sums over neighbours of one element, for each atom that has some: [9, n_rows, ...].
-        key = torch.cat([pairs.first, pairs.second]) * len(of_other)
-        key = key + species[torch.cat([pairs.second, pairs.first])]
-        present = torch.bincount(key, minlength=n * len(of_other)) > 0
-        rows = torch.nonzero(present)[:, 0]
-        row_of = (present.cumsum(0) - 1)[key]
+        rows, n_rows = pairs.rows, len(pairs.rows.owners)
         radial = pairs.envelope * nn.functional.pad(pairs.functions, (0, 1), value=1.0)
         tensors = basis.of_directions(pairs.directions)
         there = (tensors[:, :, None] * radial[:, None, :]).flatten(1)
         back = torch.cat([tensors[:, :1], -tensors[:, 1:4], tensors[:, 4:]], 1)
         back = (back[:, :, None] * radial[:, None, :]).flatten(1)
-        summed = radial.new_zeros(len(rows), there.shape[1])
-        summed = summed.index_add(0, row_of[: len(there)], there)
-        summed = summed.index_add(0, row_of[len(there) :], back)
-        summed = summed.view(len(rows), 9, radial.shape[1]).transpose(0, 1)
+        summed = radial.new_zeros(n_rows, there.shape[1])
+        summed = summed.index_add(0, rows.row_of[:, 0], there)
+        summed = summed.index_add(0, rows.row_of[:, 1], back)
+        summed = summed.view(n_rows, 9, radial.shape[1]).transpose(0, 1)
 
-        atoms, others = rows // len(of_other), rows % len(of_other)
-        z = of_center[species[atoms]] + of_other[others]
+        z = of_center[species[rows.owners]] + of_other[rows.elements]
         parts = torch.split(summed, SIZES)
         filtered = torch.cat([part @ w.T for part, w in zip(parts, filters, strict=True)])
-        x = radial.new_zeros(9, n, d).index_add(1, atoms, filtered * z)
+        x = radial.new_zeros(9, n, d).index_add(1, rows.owners, filtered * z)
         if itself is not None:
             # A self loop has no direction: only its isotropic part is not zero.
             functions, envelope = itself

@@ -87,7 +87,7 @@ def in_double(module: nn.Module, x: Tensor, *more: Tensor) -> Tensor:
     """Evaluate a module in double precision, whatever the dtype of its weights."""
     found: Tensor
     named = dict(module.named_parameters())
-    if any(weight.requires_grad for weight in named.values()):
+    if torch.compiler.is_compiling() or any(w.requires_grad for w in named.values()):
         doubled = {name: weight.double() for name, weight in named.items()}
         found = torch.func.functional_call(module, doubled, (x.double(), *more))
         return found

@@ -20,7 +20,7 @@ Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ from ase_pet.potentials.pet.modern_layers import (
     MessageLayer,
     Readout,
 )
-from ase_pet.potentials.pet.tokens import TINY, Rows, keep_edges, lengths
+from ase_pet.potentials.pet.tokens import TINY, Environments, Rows, keep_edges, lengths
 from ase_pet.potentials.species import SpeciesTable
 
 
@@ -152,7 +152,7 @@ class ModernPET(nn.Module):
         """
         if self.long_range is None and is_constant(self):
             return self._energies(graph)
-        return self._read(graph, {"energy": self.energies})["energy"]
+        return self._read(graph)["energy"]
 
     @property
     def n_last_features(self) -> int:
@@ -169,10 +169,12 @@ class ModernPET(nn.Module):
             UnknownSpeciesError: If an element is not among ``species``.
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
-        features, rows = self._features(graph, self.species_table(graph.numbers))
+        inputs = self.inputs(graph)
         found = [
-            read.last_features(nodes, edges, rows)  # type: ignore[operator]
-            for read, (nodes, edges) in zip(self.energies, features, strict=True)
+            read.last_features(nodes, edges, inputs.rows)  # type: ignore[operator]
+            for read, (nodes, edges) in zip(
+                self.energies, self._features(inputs, graph), strict=True
+            )
         ]
         return torch.cat(found, 1)
 
@@ -188,20 +190,60 @@ class ModernPET(nn.Module):
             UnknownSpeciesError: If an element is not among ``species``.
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
-        found = self._read(graph, {"energy": self.energies, **self.direct})
+        found = self._read(graph, direct=True)
         return found.pop("energy"), found
 
-    def _read(self, graph: Graph, heads: dict[str, nn.Module]) -> dict[str, Tensor]:
+    def inputs(self, graph: Graph) -> Environments:
+        """What :meth:`read` needs: edges are chosen, elements and states checked, rows laid out.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among ``species``.
+            ValueError: If a charge or multiplicity is beyond the model's table.
+        """
+        species, condition = self.species_table(graph.numbers), self._condition(graph)
+        graph, factors = self._within(graph)
+        return Environments(
+            graph.vectors.to(self.dtype),
+            species,
+            graph.others,
+            graph.reverse,
+            Rows.build(graph, factors),
+            condition if condition is None else condition[graph.system_index],
+        )
+
+    @property
+    def compilable(self) -> bool:
+        """Whether :meth:`read` is all that there is."""
+        return self.long_range is None
+
+    def read(
+        self, inputs: Environments, *, direct: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See :meth:`forward`, or :meth:`predict_direct`; shapes alone decide what is done.
+
+        There are no long-range electrostatics in it.
+        """
+        found = self._sum(self._advance(inputs), inputs, direct=direct)
+        return found.pop("energy"), found
+
+    def _read(self, graph: Graph, *, direct: bool = False) -> dict[str, Tensor]:
+        inputs = self.inputs(graph)
+        return self._sum(self._features(inputs, graph), inputs, direct=direct)
+
+    def _sum(
+        self, features: Iterable[tuple[Tensor, Tensor]], inputs: Environments, *, direct: bool
+    ) -> dict[str, Tensor]:
         """Scaled sums of readouts over the layers."""
-        species = self.species_table(graph.numbers)
-        features, rows = self._features(graph, species)
+        heads = {"energy": self.energies, **(dict(self.direct.items()) if direct else {})}
         found: dict[str, Tensor] = {}
         for k, (nodes, edges) in enumerate(features):
             for name, reads in heads.items():
-                value = reads[k](nodes, edges, rows)  # type: ignore[index]
+                value = reads[k](nodes, edges, inputs.rows)  # type: ignore[index]
                 found[name] = found[name] + value if name in found else value
         shapes = {"energy": (-1,), "forces": (-1, 3), "stress": (-1, 3, 3)}
-        scales = {name: self.scales[name](self.dtype)[species][:, None] for name in self.direct}
+        scales = {
+            name: self.scales[name](self.dtype)[inputs.species][:, None] for name in self.direct
+        }
         scales["energy"] = self.hypers.energy_scale
         return {name: (value * scales[name]).view(shapes[name]) for name, value in found.items()}
 
@@ -231,39 +273,34 @@ class ModernPET(nn.Module):
         vectors = graph.vectors.to(self.dtype)
         return self.hypers.energy_scale * energies(graph, vectors, factors, depth, network)
 
-    def _features(self, graph: Graph, species: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Rows]:
-        """Nodes [n_atoms, n] and edges [n_edges, d] of each layer that is read; their layout."""
-        near, factors = self._within(graph)
-        rows = Rows.build(near, factors)
-        layers = list(self._advance(near, rows, species))
-        if self.long_range is not None:
-            nodes, edges = zip(*layers, strict=True)
-            layers = list(zip(self.long_range(nodes, graph), edges, strict=True))
-        return layers, rows
+    def _features(self, inputs: Environments, graph: Graph) -> Iterable[tuple[Tensor, Tensor]]:
+        """Nodes [n_atoms, n] and edges [n_edges, d] of each layer that is read."""
+        layers = self._advance(inputs)
+        if self.long_range is None:
+            return layers
+        nodes, edges = zip(*layers, strict=True)
+        return zip(self.long_range(nodes, graph), edges, strict=True)
 
-    def _advance(
-        self, graph: Graph, rows: Rows, species: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _advance(self, inputs: Environments) -> list[tuple[Tensor, Tensor]]:
         """Go through the layers, and return what each that is read makes of nodes and edges."""
-        vectors = graph.vectors.to(self.dtype)
-        geometry, neighbors = torch.cat([vectors, lengths(vectors)], 1), species[graph.others]
-        condition = self._condition(graph)
+        vectors, species, reverse = inputs.vectors, inputs.species, inputs.reverse
+        geometry, neighbors = torch.cat([vectors, lengths(vectors)], 1), species[inputs.others]
+        read = []
         messages = self.edge_species(neighbors)
         residual = self.hypers.messages == "residual"
         nodes = self.node_species[0](species)
         for k, layer in enumerate(self.layers):
             if residual and k:
                 nodes = self.node_species[k](species)
-            nodes, tokens = layer(nodes, messages, geometry, neighbors, rows)
-            if condition is not None:
-                nodes = nodes + condition[graph.system_index]
+            nodes, tokens = layer(nodes, messages, geometry, neighbors, inputs.rows)
+            if inputs.added is not None:
+                nodes = nodes + inputs.added
             if residual:
-                yield nodes, tokens
-                messages = 0.5 * (messages + tokens[graph.reverse])
+                read.append((nodes, tokens))
+                messages = 0.5 * (messages + tokens[reverse])
             else:
-                messages = messages + self.combinations[k](tokens, graph.reverse)
-        if not residual:
-            yield nodes, messages
+                messages = messages + self.combinations[k](tokens, reverse)
+        return read if residual else [(nodes, messages)]
 
     def _condition(self, graph: Graph) -> Tensor | None:
         """What charge and multiplicity of each structure add to its nodes, [n_systems, n]."""

@@ -28,7 +28,7 @@ from ase_pet.potentials.cutoffs import cosine_cutoff, cosine_cutoff_and_slope
 from ase_pet.potentials.hypers import check_choices, check_least, check_tokens
 from ase_pet.potentials.pet.evaluation import energies, is_constant
 from ase_pet.potentials.pet.original_energies import Network
-from ase_pet.potentials.pet.tokens import TINY, Rows, attend, lengths
+from ase_pet.potentials.pet.tokens import TINY, Environments, Rows, attend, lengths
 from ase_pet.potentials.species import SpeciesTable
 from ase_pet.potentials.tensors import RANKS, anisotropic, symmetric, zero_tensors
 
@@ -336,12 +336,7 @@ class PET(nn.Module):
         """
         if not self.tensors:
             return self(graph), {}
-        energies, tensors = self._evaluate(graph)
-        elements, element = torch.unique(graph.numbers, return_inverse=True)
-        alone = self._evaluate(Graph.isolated(elements, graph.vectors))[1]
-        return energies, {
-            name: value - anisotropic(alone[name])[element] for name, value in tensors.items()
-        }
+        return self.read(self.inputs(graph))
 
     def _energies(self, graph: Graph) -> Tensor:
         """Energies [n_atoms] of a network whose weights are constants."""
@@ -353,25 +348,53 @@ class PET(nn.Module):
         vectors, network = graph.vectors.to(self.dtype), Network(self, species)
         return energies(graph, vectors, switch, self.n_layers, network)
 
-    def _evaluate(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
-        """Energies and tensors as the heads give them."""
+    @property
+    def compilable(self) -> bool:
+        """Whether :meth:`read` is all that there is."""
+        return True
+
+    def inputs(self, graph: Graph) -> Environments:
+        """What :meth:`read` needs: elements are checked, and rows laid out.
+
+        Raises:
+            UnknownSpeciesError: If an element is not among ``species``.
+        """
         species = self.species_table(graph.numbers)
         vectors = graph.vectors.to(self.dtype)
-        r = lengths(vectors)
-        geometry = {
-            "vector_and_length": lambda: torch.cat([vectors, r], 1),
-            "vector": lambda: vectors,
-            "length": lambda: r,
-        }[self.hypers.coordinates]()
-        factors = cosine_cutoff(r[:, 0], self.cutoff, self.hypers.cutoff_width)
+        r = lengths(vectors)[:, 0]
+        factors = cosine_cutoff(r, self.cutoff, self.hypers.cutoff_width)
         rows = Rows.build(graph, factors)
-        messages = self.embedding(species)[graph.others]
-        energies = vectors.new_zeros(graph.n_atoms)
+        return Environments(vectors, species, graph.others, graph.reverse, rows)
+
+    def read(self, inputs: Environments) -> tuple[Tensor, dict[str, Tensor]]:
+        """See :meth:`predict`; shapes alone decide what is done."""
+        energies, tensors = self._evaluate(inputs)
+        if tensors:
+            species = torch.arange(len(self.species), device=energies.device)
+            none, nothing = species[:0], inputs.vectors[:0]
+            rows = Rows(none, 0, nothing.new_zeros(len(species), 0))
+            _, alone = self._evaluate(Environments(nothing, species, none, none, rows))
+            tensors = {
+                name: value - anisotropic(alone[name])[inputs.species]
+                for name, value in tensors.items()
+            }
+        return energies, tensors
+
+    def _evaluate(self, inputs: Environments) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies and tensors as the heads give them."""
+        vectors, species, others = inputs.vectors, inputs.species, inputs.others
+        geometry = {
+            "vector_and_length": lambda: torch.cat([vectors, lengths(vectors)], 1),
+            "vector": lambda: vectors,
+            "length": lambda: lengths(vectors),
+        }[self.hypers.coordinates]()
+        messages = self.embedding(species)[others]
+        energies = vectors.new_zeros(len(species))
         tensors = zero_tensors(self.tensors, energies)
         for layer in self.layers:
-            tokens, contribution, parts = layer(messages, geometry, species, graph.others, rows)
+            tokens, contribution, parts = layer(messages, geometry, species, others, inputs.rows)
             energies = energies + contribution
             for name, part in parts.items():
                 tensors[name] = tensors[name] + symmetric(part.view(tensors[name].shape))
-            messages = self.hypers.residual_factor * (messages + tokens[graph.reverse])
+            messages = self.hypers.residual_factor * (messages + tokens[inputs.reverse])
         return energies, tensors

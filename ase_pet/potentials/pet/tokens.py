@@ -7,12 +7,13 @@ r"""What all PETs share: edge tokens in padded rows, and attention that fades at
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ase_pet.data import Graph, run_index
+from ase_pet.data import Graph, lengthen, run_index
 
 #: Å² under the root of a distance, and what keeps averages finite without neighbours.
 TINY = 1e-15
@@ -23,12 +24,13 @@ class Rows:
     """Edges laid out in rows, one for each atom, padded to the longest.
 
     Attributes:
-        slots: [n_edges], place of an edge in the flattened rows.
+        slots: [n_edges], place of an edge in the flattened rows; ``None`` if every slot has its
+            edge.
         n_slots: Length of a row: the largest number of neighbours.
         factors: [n_atoms, n_slots], cutoff factors, 0 where padded.
     """
 
-    slots: Tensor
+    slots: Tensor | None
     n_slots: int
     factors: Tensor
 
@@ -44,12 +46,15 @@ class Rows:
     def pad(self, edge_values: Tensor) -> Tensor:
         """[n_edges, d] -> [n_atoms, n_slots, d]."""
         n_atoms, d = self.factors.shape[0], edge_values.shape[1]
+        if self.slots is None:
+            return edge_values.view(n_atoms, self.n_slots, d)
         flat = edge_values.new_zeros(n_atoms * self.n_slots, d)
         return flat.index_put((self.slots,), edge_values).view(n_atoms, self.n_slots, d)
 
     def unpad(self, rows: Tensor) -> Tensor:
         """[n_atoms, n_slots, d] -> [n_edges, d]."""
-        return rows.reshape(-1, rows.shape[2])[self.slots]
+        flat = rows.reshape(-1, rows.shape[2])
+        return flat if self.slots is None else flat[self.slots]
 
     def bias(self, *, central: bool) -> Tensor:
         """Logarithms of the factors, [n_atoms, 1, 1, n_tokens], to be added to scores.
@@ -66,6 +71,71 @@ class Rows:
         low = torch.full_like(factors, torch.finfo(factors.dtype).min / 4)
         logarithms = torch.where(present, factors, 1.0).log()
         return torch.where(present, logarithms, low)[:, None, None, :]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Environments:
+    """What a PET is given: all that depends on the data has been decided.
+
+    Attributes:
+        vectors: [n_edges, 3], Å, in the network's dtype.
+        species: [n_atoms], rows of tables.
+        others: [n_edges], the atom at the end of each edge.
+        reverse: [n_edges], the edge the other way.
+        rows: Their layout, with cutoff factors.
+        added: [n_atoms, n], to the nodes after each layer.
+    """
+
+    vectors: Tensor
+    species: Tensor
+    others: Tensor
+    reverse: Tensor
+    rows: Rows
+    added: Tensor | None = None
+
+    def pack(self, enlarge: Callable[[int], int]) -> tuple[Tensor | None, ...]:
+        """The same in plain tensors of full rows, whose shapes are two sizes that differ.
+
+        Slots without an edge get one of no length and of factor 0, whose reverse is itself, and
+        atoms are added that have no other edges: nothing that is real hears of them.
+
+        Args:
+            enlarge: The size to which a number of atoms, or of slots, is padded.
+
+        Returns:
+            vectors [n, s, 3], factors [n, s], species [n], others [n, s], reverse [n, s] and
+            added [n, d], if any, of at least two atoms and slots.
+        """
+        n_atoms, old = self.rows.factors.shape
+        n, s = enlarge(max(2, n_atoms)), enlarge(max(2, old))
+        s += s == n  # a compiler takes sizes for one that are the same at first
+        assert self.rows.slots is not None
+        slots = self.rows.slots + (s - old) * (self.rows.slots // max(1, old))
+        itself = torch.arange(n * s, device=slots.device)
+        added = self.added if self.added is None else lengthen(self.added, n)
+        return (
+            self.vectors.new_zeros(n * s, 3).index_copy(0, slots, self.vectors).view(n, s, 3),
+            nn.functional.pad(self.rows.factors, (0, s - old, 0, n - n_atoms)),
+            lengthen(self.species, n),
+            torch.zeros_like(itself).index_copy(0, slots, self.others).view(n, s),
+            itself.index_copy(0, slots, slots[self.reverse]).view(n, s),
+            added,
+        )
+
+    @staticmethod
+    def unpack(
+        vectors: Tensor,
+        factors: Tensor,
+        species: Tensor,
+        others: Tensor,
+        reverse: Tensor,
+        added: Tensor | None,
+    ) -> Environments:
+        """From what :meth:`pack` returns, without a look at any number."""
+        rows = Rows(None, factors.shape[1], factors)
+        flat = (tensor.flatten(0, 1) for tensor in (vectors, others, reverse))
+        of_edges, ends, back = flat
+        return Environments(of_edges, species, ends, back, rows, added)
 
 
 def lengths(vectors: Tensor) -> Tensor:

@@ -100,6 +100,7 @@ def test_signature_is_the_documented_one() -> None:
         "spin": 1.0,
         "splines": False,
         "forces": "conservative",
+        "compile": False,
         "target": None,
         "uncertainty_threshold": None,
     }
