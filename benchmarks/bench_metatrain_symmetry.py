@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
 from ase.io import read
 from ase.stress import voigt_6_to_full_3x3_stress
 from common import RESULTS, rotate, rotation, show, write
@@ -69,6 +70,31 @@ def average(calc: PETCalculator, atoms: Atoms) -> Result:
             stress = q.T @ voigt_6_to_full_3x3_stress(out["stress"]) @ q
             mean["stress"] = mean.get("stress", 0.0) + weight * stress
     return mean
+
+
+class Grid(Calculator):
+    """A calculator averaged over the grid.
+
+    Args:
+        bare: What is averaged.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
+
+    def __init__(self, bare: PETCalculator) -> None:
+        super().__init__()
+        self.bare = bare
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Evaluate all orientations, average."""
+        super().calculate(atoms, properties, system_changes)
+        self.results = average(self.bare, self.atoms)
+        self.results["free_energy"] = self.results["energy"]
 
 
 def methods(path: Path) -> dict[str, tuple[Evaluate, PETCalculator]]:
