@@ -8,8 +8,8 @@ calculator. All are asked by turns; medians of ``--turns`` steps, of 3 where a s
 20 s. What would take longer than ``--longest`` is estimated from the edges of its copies.
 
 The *residual* is the spread of the energy an atom over a few orientations, reflected ones among
-them but for SO(3), with the network in float32. Memory is what the first evaluation adds to that of
-a fresh process at its peak; rotated copies share 500 MB. Silicon is rattled by 0.077 Å, as at 300 K.
+them but for SO(3), with the network in float32. Memory is what the first evaluation adds to a
+fresh process at its peak; rotated copies share 500 MB. Silicon is rattled by 0.077 Å, as at 300 K.
 
 Networks have the size of the shipped models and random weights, on which cost does not depend, but
 for ``pet-si``. With a GPU, silicon grows to 97,336 atoms.
@@ -251,7 +251,7 @@ def measured(
     row: dict[str, Any], run: Dynamics, taken: list[Any], base: list[float], *, slow: bool
 ) -> dict[str, Any]:
     """Times, ratios, residual and stages of a way."""
-    model, name, way = (row[key] for key in ("model", "structure", "way"))
+    name, way = row["structure"], row["way"]
     clock, cpu = zip(*taken, strict=True)
     out = {"ms": 1e3 * median(clock), "fastest ms": 1e3 * min(clock), "cpu ms": 1e3 * median(cpu)}
     out |= {"ratio": median(clock) / base[0], "ratio, cpu": median(cpu) / base[1]}
