@@ -27,7 +27,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.io import read
 from ase.stress import voigt_6_to_full_3x3_stress
 from common import RESULTS, rotate, rotation, show, write
-from remote import REFERENCE
+from remote import REFERENCE, require
 from scipy.integrate import lebedev_rule
 from scipy.spatial.transform import Rotation
 
@@ -211,15 +211,17 @@ def earlier(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure every model; results are written after each case, and an earlier run is continued."""
+    """Measure every model; results are written after each case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--rotations", type=int, default=20)
     parser.add_argument("--budget", type=float, default=60.0, help="seconds for one case")
     parser.add_argument("--largest", type=int, default=10**6, help="atoms of all copies together")
     parser.add_argument("--name", default="metatrain_symmetry", help="of the file of results")
+    parser.add_argument("--resume", action="store_true", help="keep what that file has already")
     given = parser.parse_args()
-    data = earlier(given.name)
+    require(FOLDER)
+    data = earlier(given.name) if given.resume else {}
     for name in given.models:
         for method, (evaluate, calc) in methods(FOLDER / f"{name}.ckpt").items():
             found = data.setdefault(name, {}).setdefault(method, {})

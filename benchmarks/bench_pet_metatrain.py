@@ -28,7 +28,7 @@ import torch
 from ase import Atoms
 from bench_tensornet import clock, silicon, weigh
 from common import console, milliseconds, show, write
-from remote import PET, WORKER, Contestant, Worker, add_peers, ours, peers
+from remote import PET, WORKER, Contestant, Worker, add_peers, ours, peers, require
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ase_pet import PETCalculator
@@ -148,9 +148,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7, help="turns of each code (default 7)")
     parser.add_argument("--exported", action="store_true", help="give ours the exported model too")
     arguments = parser.parse_args()
-    if not PET.is_dir():
-        console.print(f"skipped: needs {PET}")
-        return
+    require(PET)
     torch.set_num_threads(1)
     load = os.getloadavg()
     peer = next((c for c in peers(arguments.peer) if c.code == "metatomic"), None)

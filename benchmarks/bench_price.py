@@ -180,9 +180,7 @@ def residual(calc: Calculator, atoms: Atoms, way: str, n_rotations: int) -> floa
     rng = np.random.default_rng(0)
     mirror = not way.startswith("SO(3)")
     qs = [rotation(rng, reflect=mirror and k % 2 == 0) for k in range(n_rotations)]
-    energies = [
-        calc.get_potential_energy(turned) for turned in [atoms, *(rotate(atoms, q) for q in qs)]
-    ]
+    energies = [calc.get_potential_energy(rotate(atoms, q)) for q in qs]
     return float(np.ptp(energies)) / len(atoms)
 
 
@@ -257,11 +255,11 @@ def measured(
     out |= {"ratio": median(clock) / base[0], "ratio, cpu": median(cpu) / base[1]}
     out |= {"turns": len(taken)}
     calc, atoms = run.md.atoms.calc, structure(name)
-    out["residual"] = residual(calc, atoms, way, 1 if slow else 3)
+    out["residual"] = residual(calc, atoms, way, 2 if slow else 4)
     if way == PEER:  # its processor's time is counted in its own process
         out.pop("cpu ms"), out.pop("ratio, cpu")
         return out
-    return {**out, "stages": stages(run, 1 if slow else 3)}
+    return {**out, "stages": stages(run, 1 if median(clock) > 1.0 else 5)}
 
 
 def table(rows: list[dict[str, Any]]) -> None:

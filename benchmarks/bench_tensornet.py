@@ -30,7 +30,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from common import RESULTS, console, show, write
-from remote import MATPES, TORCHMDNET, Contestant, Worker, add_peers, ours, peers
+from remote import MATPES, TORCHMDNET, Contestant, Worker, add_peers, ours, peers, require
 
 REPEATS = {8: 1, 64: 2, 216: 3, 512: 4, 1000: 5}
 MOVE = 0.01
@@ -171,9 +171,7 @@ def main() -> None:
         help="TorchMD-NET checkpoints (default: the reference's; peers/README.md makes a larger)",
     )
     arguments = parser.parse_args()
-    if not MATPES.is_dir():
-        console.print(f"skipped: needs {MATPES}")
-        return
+    require(MATPES)
     start, load = time.time(), os.getloadavg()
     rows = []
     for group, contestants in groups(peers(arguments.peer), arguments.torchmdnet_model).items():

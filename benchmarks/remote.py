@@ -31,6 +31,13 @@ CODES = {
 }
 
 
+def require(path: Path) -> None:
+    """End a script that has nothing to measure, saying why, if a file or folder is not there."""
+    if not path.exists():
+        print(f"skipped: needs {path}")
+        raise SystemExit(0)
+
+
 @dataclass(frozen=True)
 class Contestant:
     """A code with everything that a process of it needs.
