@@ -55,14 +55,13 @@ class Script:
 
 _QUICK_PRICE = ("--models", "PET, 1 layer", "PET, 2 layers", "TensorNet", "--turns", "3")
 _QUICK_PRICE += ("--structures", "Si 64", "water 192", "--longest", "3", "--no-memory")
+_ONE_THREAD = ("--threads", "1")
 _FEW = ("--atoms", "8", "64", "--turns", "3")
 #: What the price is about comes first.
 SCRIPTS = (
     Script("price", 180, ("metatomic",), quick=_QUICK_PRICE, quick_minutes=4),
     Script("pet_metatrain", 60, ("metatomic", "pet_kokkos"), quick=_FEW, quick_minutes=2.5),
-    Script(
-        "tensornet", 90, ("matgl", "torchmdnet"), ("--threads", "1"), (*_FEW, "--threads", "1"), 2
-    ),
+    Script("tensornet", 90, ("matgl", "torchmdnet"), _ONE_THREAD, (*_FEW, *_ONE_THREAD), 2),
     Script("symmetry", 45),
     Script("metatrain_symmetry", 120, options=("--largest", "30000")),
     Script("smoothness", 30),
