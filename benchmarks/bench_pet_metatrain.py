@@ -107,7 +107,7 @@ def others(given: list[Contestant], model: Path, folder: Path) -> list[Contestan
 def speed(given: list[Contestant], folder: Path, arguments: argparse.Namespace) -> list[Any]:
     """Time and memory of all models and sizes."""
     rows = []
-    for name in MODELS:
+    for name in arguments.models:
         path = PET / f"{name}.ckpt"
         theirs = others(given, path, folder)
         mine = theirs[0].model if arguments.exported and theirs else path
@@ -127,6 +127,7 @@ def speed(given: list[Contestant], folder: Path, arguments: argparse.Namespace) 
                 row["energy differs"] = abs(t["energy"] - timed[0]["energy"]) / n_atoms
                 rows.append(row)
                 console.print(f"{name} {n_atoms} {c.name}: {t['ms']:.4g} ms")
+            write("pet_metatrain", {"turns": arguments.turns, "rows": rows})
     return rows
 
 
@@ -170,6 +171,8 @@ def main() -> None:
     add_peers(parser)
     parser.add_argument("--atoms", type=int, nargs="+", default=SIZES, choices=SIZES)
     parser.add_argument("--turns", type=int, default=7, help="turns of each code (default 7)")
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
+    parser.add_argument("--no-start", action="store_true", help="leave out the start of processes")
     parser.add_argument("--exported", action="store_true", help="give ours the exported model too")
     arguments = parser.parse_args()
     require(PET)
@@ -179,7 +182,9 @@ def main() -> None:
     peer = next((c for c in given if c.code == "metatomic"), None)
     with tempfile.TemporaryDirectory() as made:
         rows = speed(given, Path(made), arguments)
-        first = [] if peer is None else starts(peer, Path(made), arguments.turns)
+        first = (
+            [] if peer is None or arguments.no_start else starts(peer, Path(made), arguments.turns)
+        )
     columns = ["model", "atoms", "code", "ms", "ours / this", "cpu ms", "ours / this, cpu"]
     columns += ["fastest ms", "products ms", "peak MB", "rise MB", "energy differs"]
     show("Silicon, float32, one thread", columns, [[r[c] for c in columns] for r in rows])
