@@ -18,6 +18,7 @@ for ``pet-si``. With a GPU, silicon grows to 97,336 atoms.
 from __future__ import annotations
 
 import argparse
+import itertools
 import lzma
 import os
 import subprocess
@@ -69,6 +70,8 @@ BUDGET = "500MB"
 #: Cells of silicon along each axis, 8 atoms each.
 CELLS = (1, 2, 3, 4, 5, 6, 8, *((10, 16, 23) if torch.cuda.is_available() else ()))
 WATER = REFERENCE.parent / "data" / "water_deepmd_PBE0TS.extxyz.xz"
+#: Atoms above which the global ensemble, whose work is quadratic, is not even estimated.
+LARGEST_GLOBAL = 512
 #: Seconds a step from which on there are fewer turns.
 SLOW = 20.0
 
@@ -130,18 +133,13 @@ def calculator(model: Model | Path, way: str) -> Calculator:
 def works(model: Model | Path, atoms: Atoms) -> dict[str, tuple[float, int]]:
     """Work of each way in units of the bare network's, and the number of copies."""
     found, system = {BARE: (1.0, 1)}, system_from_atoms([atoms])
-    for symmetry in SYMMETRIES:
-        engine = PETCalculator(model, symmetry=symmetry, memory_budget=BUDGET).engine
-        if engine.copies:
+    for symmetry, name in itertools.product(SYMMETRIES, ENSEMBLES):
+        options = {"symmetry": symmetry, "ensemble": name, "memory_budget": BUDGET}
+        engine = PETCalculator(model, **options).engine
+        if engine.copies and (name != "global" or len(atoms) <= LARGEST_GLOBAL):
             costs = engine.costs(system)
-            found |= {
-                f"{symmetry}, {name}": (
-                    costs[name].n_edges / costs[None].n_edges,
-                    costs[name].n_copies,
-                )
-                for name in ENSEMBLES
-                if name in costs
-            }
+            work = costs[name].n_edges / costs[None].n_edges
+            found[f"{symmetry}, {name}"] = (work, costs[name].n_copies)
     return {**found, GRID: (84.0, 84)} if len(found) > 1 else found
 
 

@@ -184,7 +184,9 @@ def price(rows: list[Row]) -> str:
             residual = f"{r['residual']:.0e}" if "residual" in r else ""
             lines.append([r["structure"], r["way"], r["copies"], ms, *cells, residual])
         text += f"### {model}\n\n{table([*columns, '+MB', 'residual, eV/atom'], lines)}\n"
-    return text + "≈ and no turns: estimated from the edges of the copies, not measured.\n"
+    return text + (
+        "≈ and open bars: estimated from the edges of the copies, not measured. Pale bars are SO(3).\n"
+    )
 
 
 def stages(rows: list[Row]) -> str:
