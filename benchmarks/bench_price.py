@@ -281,7 +281,8 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=60.0, help="seconds a step (default 60)")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    peer = next((c for c in peers(given.peer) if c.code == "metatomic"), None)
+    gpu = torch.cuda.is_available()  # the other code is asked on the processor alone
+    peer = next((c for c in peers(given.peer) if c.code == "metatomic" and not gpu), None)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         if peer is not None and METATRAIN.is_dir():

@@ -185,7 +185,8 @@ def price(rows: list[Row]) -> str:
             lines.append([r["structure"], r["way"], r["copies"], ms, *cells, residual])
         text += f"### {model}\n\n{table([*columns, '+MB', 'residual, eV/atom'], lines)}\n"
     return text + (
-        "≈ and open bars: estimated from the edges of the copies, not measured. Pale bars are SO(3).\n"
+        "≈ and open bars: estimated from the edges of the copies, not measured; the global "
+        "ensemble is left out above 512 atoms. Pale bars are SO(3).\n"
     )
 
 
