@@ -179,7 +179,7 @@ def price(rows: list[Row]) -> str:
         ]
         lines = []
         for r in (r for r in rows if r["model"] == model):
-            ms = f"≈ {figure(r['ms'])}" if r["estimated"] else r["ms"]
+            ms = f"≈ {r['ms']:.2g}" if r["estimated"] else r["ms"]
             cells = [r.get(k) for k in ("fastest ms", "ratio", "ratio, cpu", "turns", "MB")]
             residual = f"{r['residual']:.0e}" if "residual" in r else ""
             lines.append([r["structure"], r["way"], r["copies"], ms, *cells, residual])
