@@ -151,23 +151,26 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     by_space = [leaf.new_zeros(*leaf.shape, *several) for leaf in leaves]
     tensors = zero_tensors(potential.tensors, energies)
     for chunk in ensemble.chunks:
-        copies, of_node, reads = ensemble.copies(chunk)
-        original, rotation = vectors.detach()[copies.edges], rotations[copies.frames]
+        copies, reads = ensemble.copies(chunk)
+        original, rotation = vectors.detach()[copies.edges], rotations[chunk][copies.copies]
         with torch.enable_grad():
             rotated = torch.einsum("eij,ej->ei", rotation, original).requires_grad_(True)
             copied, turned = predict(potential.backbone, copies.graph.with_vectors(rotated))
-            copied = copied[: len(of_node)].to(energies.dtype)[reads]
-            share = torch.einsum("n,n...->n...", coefficients[of_node[reads]], copied)
+            copied = copied[copies.reads].to(energies.dtype)
+            share = torch.einsum("n,n...->n...", coefficients[reads], copied)
             g, *parts = gradients(share, [rotated, *leaves])
-        energies.index_add_(0, copies.nodes[reads], share.detach())
+        readers = ensemble.readers[reads]
+        energies.index_add_(0, readers, share.detach())
         with torch.no_grad():
-            for name, value in ensemble.turn_back(turned, of_node, reads).items():
-                tensors[name].index_add_(0, copies.nodes[reads], value)
+            for name, value in ensemble.turn_back(turned, copies, reads).items():
+                tensors[name].index_add_(0, readers, value)
         for total, part in zip(by_space, parts, strict=True):
             total += part
-        by_coefficient.index_add_(0, of_node[reads], copied.detach())
+        by_coefficient[reads] = copied.detach()
         by_vector.index_add_(0, copies.edges, torch.einsum("eij,ei...->ej...", rotation, g))
-        by_rotation.index_add_(0, copies.frames, torch.einsum("ei...,ej->eij...", g, original))
+        by_rotation[chunk].index_add_(
+            0, copies.copies, torch.einsum("ei...,ej->eij...", g, original)
+        )
     differentiable = [
         (value, weight.view(*value.shape, -1))
         for value, weight in (

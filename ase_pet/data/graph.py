@@ -123,6 +123,11 @@ class Graph:
             neutral.
         spin: [n_systems], float64, spin multiplicity 2S + 1; ``None`` if all are 1.
         space: Positions and cells, for potentials that need them.
+        hops: [n_atoms], int64, sorted: how many hops an atom is away from the nearest one whose
+            energy is read; ``None`` if all are. An atom at h hops matters through its messages
+            over h hops only; one at or beyond the potential's ``n_layers`` has no edges and stands
+            for its element. This is pure economy: a potential may ignore it, and energies of atoms
+            that are not read may be any finite numbers.
 
     Raises:
         ValueError: If a shape or dtype is wrong.
@@ -138,6 +143,7 @@ class Graph:
     charge: Tensor | None = None
     spin: Tensor | None = None
     space: Space | None = None
+    hops: Tensor | None = None
 
     def __post_init__(self) -> None:
         n, e = self.numbers.shape[0], self.centers.shape[0]
@@ -152,6 +158,8 @@ class Graph:
         for name, value in (("charge", self.charge), ("spin", self.spin)):
             if value is not None:
                 expect(name, value, (self.n_systems,), torch.float64)
+        if self.hops is not None:
+            expect("hops", self.hops, (n,), torch.int64)
         if self.space is not None:
             expect("sites", self.space.sites, (n,), torch.int64)
             expect("cell", self.space.cell, (self.n_systems, 3, 3), torch.float64)
