@@ -214,6 +214,8 @@ def _check_keys(content: object, where: str) -> dict[str, Any]:
         )
     if version < 3:
         content = {**content, "uncertainty": None}
+    if version < 4:
+        content = {**content, "self_test": with_old_weights(content.get("self_test"))}
     missing = [key for key in _KEYS if key not in content]
     if missing:
         raise CheckpointError(
