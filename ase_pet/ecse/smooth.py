@@ -113,29 +113,29 @@ def candidates(
     e, f = near[e], near[f]
     cosine2 = 1.0 - sine2(u[e], u[f])
     scores = scores + settings.angle_penalty * cosine2 + settings.parallel_penalty * cosine2**4
-    scores = [scores, scores] if mirror else [scores]
+    hands = [scores, scores] if mirror else [scores]
     prominence = r.new_zeros(graph.n_atoms)
     if settings.preference > 0:
         toward, prominence = _surroundings(graph, present, u, r, fade, settings)
         within, across = _along_diagonal(u[e], u[f], toward[centers[e]])
         fading = (1.0 - cosine2) * near_fade[e] * near_fade[f]
-        scores = [
+        hands = [
             score - fading * (within + sign * across) - prominence[centers[e]]
-            for score, sign in zip(scores, (1.0, -1.0), strict=False)
+            for score, sign in zip(hands, (1.0, -1.0), strict=False)
         ]
     alone = axis_scores(r, fade, settings) + settings.axis_penalty - prominence[centers]
-    n_pairs = len(scores) * len(e)
+    n_pairs = len(hands) * len(e)
     windows = r.new_full((n_pairs + len(r),), settings.window, requires_grad=False)
     windows[n_pairs:] = settings.axis_window
     counts = torch.ones_like(windows)
-    counts[n_pairs:] = len(scores)
-    first = present[torch.cat([e] * len(scores))]
+    counts[n_pairs:] = len(hands)
+    first = present[torch.cat([e] * len(hands))]
     return Candidates(
         first=torch.cat([first, present]),
-        second=present[torch.cat([f] * len(scores))],
+        second=present[torch.cat([f] * len(hands))],
         mirrored=torch.arange(n_pairs, device=e.device) >= len(e),
         owners=torch.cat([graph.centers[first], centers]),
-        scores=torch.cat([*scores, alone]),
+        scores=torch.cat([*hands, alone]),
         windows=windows,
         counts=counts,
     )

@@ -72,7 +72,8 @@ class PETCalculator(WithUncertainty, Calculator):
             ``None``. Models that are invariant by construction, such as TensorNet, are evaluated
             once, without coordinate systems.
         ensemble: ``"auto"``, ``"local"`` or ``"global"``.
-        weights: Weights of the coordinate systems: ``"smooth"``, ``"paper"`` or settings.
+        weights: Weights of the coordinate systems: ``"auto"``, ``"smooth"``, ``"lean"``,
+            ``"paper"`` or settings.
         neighbors: ``"auto"``, ``"torch_cluster"``, ``"vesin"``, ``"cell_list"`` or
             ``"brute_force"``.
         skin: Å by which neighbour lists are larger than needed, to be reused between steps.
@@ -118,7 +119,7 @@ class PETCalculator(WithUncertainty, Calculator):
         dtype: str | torch.dtype | None = None,
         symmetry: str | None = "O(3)",
         ensemble: str = "auto",
-        weights: str | Settings = "smooth",
+        weights: str | Settings = "auto",
         neighbors: str = "auto",
         skin: float = 0.5,
         memory_budget: int | str = "2GB",

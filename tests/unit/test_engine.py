@@ -10,6 +10,7 @@ from ase import Atoms
 from ase_pet import engine as engine_module
 from ase_pet.data import Results, System
 from ase_pet.ecse import SmoothSettings
+from ase_pet.ecse import choice as choice_module
 from ase_pet.engine import Engine, resolve_device, resolve_dtype
 from ase_pet.errors import GeometryError, NeighborError, UnknownSpeciesError
 from ase_pet.interfaces.ase_structures import system_from_atoms
@@ -90,38 +91,40 @@ def test_the_potential_given_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_layers", "invariant", "small_molecule", "big_molecule", "small_cell", "big_cell"),
+    ("n_layers", "invariant", "small_molecule", "big_molecule", "cell"),
     [
-        (1, True, "local", "local", "local", "local"),
-        (1, False, "global", "local", "global", "local"),
-        (2, True, "global", "local", "global", "local"),
+        (1, True, ("local", "smooth"), ("local", "smooth"), ("local", "smooth")),
+        (1, False, ("shared", "smooth"), ("shared", "lean"), ("shared", "lean")),
+        (2, True, ("shared", "smooth"), ("shared", "lean"), ("shared", "lean")),
     ],
 )
 def test_auto_chooses_by_size_and_depth(
     n_layers: int,
     invariant: bool,
-    small_molecule: str,
-    big_molecule: str,
-    small_cell: str,
-    big_cell: str,
+    small_molecule: tuple[str, str],
+    big_molecule: tuple[str, str],
+    cell: tuple[str, str],
 ) -> None:
     engine = Engine(total(n_layers), invariant_atoms=invariant)
-    assert engine.choose(64, False) == small_molecule
-    assert engine.choose(65, False) == big_molecule
-    assert engine.choose(16, True) == small_cell
-    assert engine.choose(17, True) == big_cell
+    assert engine.way(32, periodic=False) == small_molecule
+    assert engine.way(33, periodic=False) == big_molecule
+    assert engine.way(2, periodic=True) == cell
+    assert engine.choose(2, True) == cell[0]
     assert Engine(total(n_layers), symmetry=None).choose(10, False) is None
-    assert Engine(total(n_layers), ensemble="global").choose(10**6, True) == "global"
+    whole = Engine(total(n_layers), ensemble="global")
+    assert whole.way(10**6, periodic=True) == ("global", "lean")
+    paper = Engine(total(n_layers), invariant_atoms=invariant, weights="paper")
+    assert paper.choose(2, True) == ("local" if small_molecule[0] == "local" else "global")
 
 
 def test_a_batch_is_sorted_whatever_its_parts_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "GLOBAL_MOLECULE", 3)
-    monkeypatch.setattr(engine_module, "GLOBAL_CELL", 2)
+    monkeypatch.setattr(choice_module, "SMOOTH_MOLECULE", 3)
     monkeypatch.setattr(engine_module, "_BATCH_ATOMS", 7)
     names = ["molecule", "dimer", "one_atom_cell", "cluster", "atom", "line", "triclinic", "bent"]
     engine = Engine(total(2, cutoff=2.2), neighbors="brute_force")
-    choices = {engine.choose(len(STRUCTURES[n]), bool(STRUCTURES[n].pbc.any())) for n in names}
-    assert choices == {"local", "global"}
+    every = [STRUCTURES[name] for name in names]
+    ways = {engine.way(len(atoms), periodic=bool(atoms.pbc.any())) for atoms in every}
+    assert ways == {("shared", "smooth"), ("shared", "lean")}
     batch = ask(engine, *(STRUCTURES[name] for name in names))
     start = 0
     for k, name in enumerate(names):
