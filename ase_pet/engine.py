@@ -90,12 +90,11 @@ class Engine:
         splines: Take functions of distances from splines; only for models that have some.
         forces: ``"conservative"``, the derivatives of the energy, or ``"direct"``, those of heads;
             only for models that have some.
-        compile: Evaluate the network as ``torch.compile`` has it, see
-            :class:`~ase_pet.potentials.compiled.Compiled`.
+        compile: Let ``torch.compile`` make kernels of the network.
 
     Raises:
-        ValueError: If an option has a value that is not named here, or a charge, spin, splines or
-            direct forces are asked of a model without them.
+        ValueError: If an option has a value that is not named here, or a charge, spin, splines,
+            direct forces or compilation are asked of a model without them.
     """
 
     def __init__(
@@ -130,6 +129,8 @@ class Engine:
         self.bare = bare.requires_grad_(False)
         if splines:
             self.bare.backbone = with_splines(self.bare.backbone)
+        if compile:
+            self.bare.backbone = Compiled(self.bare.backbone)
         if neighbors == "auto" and math.isinf(self.bare.cutoff):
             neighbors = "cell_list"  # others become slow where boxes are long and empty
         self.search = make_search(neighbors, device=str(self.device))
@@ -137,14 +138,11 @@ class Engine:
         self.copies = symmetry is not None and self.bare.backbone.symmetry is None
         self.forces = forces
         self.has_stress = forces == "conservative" or "stress" in direct_heads(self.bare.backbone)
-        self.compiled = compile
         self._totals = self._make_totals(weights, memory_budget)
 
     def _make_totals(self, weights: str | Settings, memory_budget: int) -> dict[str | None, Total]:
         """What is evaluated, by ensemble."""
-        backbone: Backbone = self.bare.backbone
-        if self.compiled:
-            backbone = Compiled(backbone)
+        backbone = self.bare.backbone
         if self.forces == "direct":
             backbone = Direct(backbone, oriented=self.copies)
         found: dict[str | None, Backbone] = {None: backbone}

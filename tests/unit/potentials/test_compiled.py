@@ -212,8 +212,8 @@ def test_uncertainties_come_from_the_network_inside(count: Count) -> None:
 @pytest.mark.parametrize(
     ("make", "dtype", "tolerance"),
     [
-        (lambda: tiny_modern_pet(2), torch.float64, 1e-10),
-        (lambda: tiny_tensornet(1), torch.float32, FLOAT32["gradients"]),
+        (tiny_modern_pet, torch.float64, 1e-10),
+        (tiny_tensornet, torch.float32, FLOAT32["gradients"]),
     ],
 )
 def test_what_the_compiler_makes_is_the_same(
