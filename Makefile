@@ -1,12 +1,14 @@
 # make setup   a virtual environment in .venv with everything; done once, repeated when pins change
 # make demo    molecular dynamics, a relaxation and phonons of silicon; pictures in demo/
 # make test    the test-suite            make test-ase   ASE's own test-suite on pet-emt.pt
-# make lint    style, types, layers      make bench      benchmarks, JSON into benchmarks/results/
+# make lint    style, types, layers      make bench      benchmarks, hours; benchmarks/results/REPORT.md
 # make clean   remove the environment and everything generated
 #
 # PYTHON=python3.12     the interpreter to build .venv from (3.10 or newer)
 # CLUSTER=1             build torch-cluster although no GPU is visible
 # WHEELS=folder         one more place where pip may find ready wheels
+# QUICK=1               benchmarks in ten minutes, for a look
+# PEERS=folder          environments of the codes to compare with, benchmarks/peers/README.md
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,6 +17,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WHEELS ?=
 FIND := $(if $(wildcard $(WHEELS)),--find-links $(abspath $(WHEELS)))
 MAX_JOBS ?= 2
+PEERS ?= /tmp/peers
+QUICK ?= 0
 
 TORCH := $(shell grep '^torch==' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -72,8 +76,7 @@ lint: setup
 	@$(BIN)/lint-imports
 
 bench: setup
-	@mkdir -p benchmarks/results
-	@set -e; for script in benchmarks/bench_*.py; do $(call say,== $$script); $(BIN)/python $$script; done
+	@$(BIN)/python benchmarks/run_all.py --peers $(PEERS) $(if $(filter 1,$(QUICK)),--quick)
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -106,14 +106,14 @@ def evaluate(potential: Potential, graph: Graph, *, create_graph: bool = False) 
         graph: Where.
         create_graph: Keep all differentiable (with respect to the weights), as training needs it.
     """
-    if isinstance(potential, Total):
-        parts = [evaluate(term, graph, create_graph=create_graph) for term in potential.terms]
-        return Evaluated(
-            torch.stack([part.energies for part in parts]).sum(0),
-            torch.stack([part.gradients for part in parts]).sum(0),
-            parts[0].tensors,  # those of the backbone; baselines have none
-            parts[0].by_space,
-        )
+    if isinstance(potential, Total) and isinstance(potential.backbone, Symmetrized):
+        first, *others = (evaluate(t, graph, create_graph=create_graph) for t in potential.terms)
+        for other in others:  # baselines, which have no tensors
+            first = first._replace(
+                energies=first.energies + other.energies,
+                gradients=first.gradients + other.gradients,
+            )
+        return first
     if isinstance(potential, Symmetrized) and not create_graph:
         return _evaluate_in_chunks(potential, graph)
     with torch.enable_grad():
@@ -151,23 +151,26 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     by_space = [leaf.new_zeros(*leaf.shape, *several) for leaf in leaves]
     tensors = zero_tensors(potential.tensors, energies)
     for chunk in ensemble.chunks:
-        copies, of_node, reads = ensemble.copies(chunk)
-        original, rotation = vectors.detach()[copies.edges], rotations[copies.frames]
+        copies, reads = ensemble.copies(chunk)
+        original, rotation = vectors.detach()[copies.edges], rotations[chunk][copies.copies]
         with torch.enable_grad():
             rotated = torch.einsum("eij,ej->ei", rotation, original).requires_grad_(True)
             copied, turned = predict(potential.backbone, copies.graph.with_vectors(rotated))
-            copied = copied[: len(of_node)].to(energies.dtype)[reads]
-            share = torch.einsum("n,n...->n...", coefficients[of_node[reads]], copied)
+            copied = copied[copies.reads].to(energies.dtype)
+            share = torch.einsum("n,n...->n...", coefficients[reads], copied)
             g, *parts = gradients(share, [rotated, *leaves])
-        energies.index_add_(0, copies.nodes[reads], share.detach())
+        readers = ensemble.readers[reads]
+        energies.index_add_(0, readers, share.detach())
         with torch.no_grad():
-            for name, value in ensemble.turn_back(turned, of_node, reads).items():
-                tensors[name].index_add_(0, copies.nodes[reads], value)
+            for name, value in ensemble.turn_back(turned, copies, reads).items():
+                tensors[name].index_add_(0, readers, value)
         for total, part in zip(by_space, parts, strict=True):
             total += part
-        by_coefficient.index_add_(0, of_node[reads], copied.detach())
+        by_coefficient[reads] = copied.detach()
         by_vector.index_add_(0, copies.edges, torch.einsum("eij,ei...->ej...", rotation, g))
-        by_rotation.index_add_(0, copies.frames, torch.einsum("ei...,ej->eij...", g, original))
+        by_rotation[chunk].index_add_(
+            0, copies.copies, torch.einsum("ei...,ej->eij...", g, original)
+        )
     differentiable = [
         (value, weight.view(*value.shape, -1))
         for value, weight in (
@@ -200,13 +203,14 @@ def forces_and_virials(gradients: Tensor, graph: Graph) -> tuple[Tensor, Tensor]
         Forces [n_atoms, 3], eV/Å, and virials [n_atoms, 3, 3], eV, symmetric, of the edges of
         each atom.
     """
-    forces = gradients.new_zeros(graph.n_atoms, 3)
-    forces = forces.index_add(0, graph.centers, gradients)
-    forces = forces.index_add(0, graph.others, -gradients)
+    zeros = gradients.new_zeros(graph.n_atoms, 3)
+    net = gradients - gradients.index_select(0, graph.reverse)
+    forces = zeros.index_add(0, graph.centers, net)
     vectors = graph.vectors.detach().to(gradients.dtype)
-    outer = vectors[:, :, None] * gradients[:, None, :]
-    virials = gradients.new_zeros(graph.n_atoms, 3, 3).index_add(0, graph.centers, outer)
-    return forces, 0.5 * (virials + virials.transpose(1, 2))
+    # Component by component: large intermediates cost more than their arithmetic.
+    parts = [zeros.index_add(0, graph.centers, x * gradients) for x in torch.split(vectors, 1, 1)]
+    virials = torch.stack(parts, 1)
+    return forces, 0.5 * (virials + virials.mT)
 
 
 def _add_space(

@@ -134,7 +134,7 @@ class Engine:
         if neighbors == "auto" and math.isinf(self.bare.cutoff):
             neighbors = "cell_list"  # others become slow where boxes are long and empty
         self.search = make_search(neighbors, device=str(self.device))
-        self.skinned = VerletSkin(self.search, skin) if skin > 0 else self.search
+        self.skinned = VerletSkin(self.search, skin)
         self.copies = symmetry is not None and self.bare.backbone.symmetry is None
         self.forces = forces
         self.has_stress = forces == "conservative" or "stress" in direct_heads(self.bare.backbone)
@@ -207,12 +207,14 @@ class Engine:
                 "for finite structures only; set pbc=False or load another model"
             )
         system = self._with_state(system.to(self.device))
-        search = self.skinned if system.n_systems == 1 else self.search
-        edges = search(system, self._reach(system))
-        graph = Graph.build(system, edges, whole=self.bare.takes_positions)
-        close = graph.vectors.square().sum(1) < COINCIDENT**2
-        if bool(close.any()):
-            e = int(torch.nonzero(close)[0, 0])
+        if system.n_systems == 1:
+            edges, vectors = self.skinned.measured(system, self._reach(system))
+        else:
+            edges, vectors = self.search(system, self._reach(system)), None
+        graph = Graph.build(system, edges, vectors, whole=self.bare.takes_positions)
+        distances = torch.linalg.vector_norm(graph.vectors, dim=1)
+        if edges.n_edges and float(distances.amin()) < COINCIDENT:
+            e = int(torch.nonzero(distances < COINCIDENT)[0, 0])
             i, j = int(edges.centers[e]), int(edges.others[e])
             k, first = system.structure_of(i)
             where = "" if names is None else f"structure {names[k]}, "
@@ -269,8 +271,7 @@ class Engine:
             UnknownSpeciesError: If an element is not among those of the model.
             ValueError: If a charge or multiplicity is none that the model takes.
         """
-        counts = torch.bincount(system.system_index, minlength=system.n_systems).tolist()
-        periodic = system.pbc.any(1).tolist()
+        counts, periodic = system.counts, [any(axes) for axes in system.pbc.tolist()]
         choices = [self.choose(n, p) for n, p in zip(counts, periodic, strict=True)]
         batches = _batches(counts, choices)
         with torch.inference_mode(False):  # which a caller may be in, and nothing would be derived
@@ -291,14 +292,9 @@ class Engine:
                 f"not enough memory for {graph.n_atoms} atoms with {graph.n_edges} neighbour "
                 "pairs; lower memory_budget, use dtype='float32' or a smaller structure"
             ) from error
-        finite = torch.isfinite(out.energy)
-        finite[graph.system_index[~torch.isfinite(out.forces).all(1)]] = False
-        virial = [out.virial] if self.has_stress else []
-        for value in (*out.tensors.values(), *virial):
-            finite &= torch.isfinite(value).flatten(1).all(1)
-        if not bool(finite.all()):
-            k = batch[int(torch.nonzero(~finite)[0])]
-            where = f" of structure {k}" if names else ""
+        bad = out.first_not_finite(graph.system_index, virial=self.has_stress)
+        if bad is not None:
+            where = f" of structure {names[bad]}" if names else ""
             raise GeometryError(
                 f"the model's results{where} are not finite; check it for atoms that "
                 "are far too close, or use dtype='float64'"

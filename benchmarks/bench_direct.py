@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.io import read
 from bench_metatrain_symmetry import FOLDER
 from common import show, write
+from remote import require
 
 from ase_pet import PETCalculator, load
 from ase_pet.formats import Model
@@ -52,6 +53,7 @@ def speed(model: Model) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Measure the time of each way."""
+    require(FOLDER)
     times = speed(load(FOLDER / f"{MODEL}.ckpt"))
     rows = [
         [name, ms["conservative"], ms["direct"], ms["conservative"] / ms["direct"]]

@@ -16,7 +16,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk, fcc111
 from common import show, write
-from remote import MATPES, TORCHMDNET, Worker, add_peers, ours, peers
+from remote import MATPES, TORCHMDNET, Worker, add_peers, ours, peers, require
 
 
 def energy(worker: Worker, atoms: Atoms) -> float:
@@ -105,6 +105,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_peers(parser)
     given = peers(parser.parse_args().peer)
+    require(MATPES)
+    require(TORCHMDNET)
     # What a user sets who has met its default limit.
     given = [c.on(c.model, max_num_neighbors=128) if c.code == "torchmdnet" else c for c in given]
     contestants = [ours(MATPES), ours(TORCHMDNET, "ase_pet, TorchMD-NET's"), *given]

@@ -22,8 +22,8 @@ from statistics import median
 from typing import Any
 
 from bench_tensornet import structure
-from common import console, show, write
-from remote import MATPES, Contestant, Worker, add_peers, ours, peers
+from common import show, write
+from remote import MATPES, Contestant, Worker, add_peers, ours, peers, require
 
 # Runs in the environment that is measured: standard library alone.
 CENSUS = """
@@ -85,9 +85,7 @@ def main() -> None:
     add_peers(parser)
     parser.add_argument("--turns", type=int, default=5, help="fresh processes of each (default 5)")
     arguments = parser.parse_args()
-    if not MATPES.is_dir():
-        console.print(f"skipped: needs {MATPES}")
-        return
+    require(MATPES)
     contestants = peers(arguments.peer) or [ours(MATPES, "ase_pet, this environment")]
     load = os.getloadavg()
     seconds: dict[str, list[float]] = {c.name: [] for c in contestants}

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from ase import Atoms
 from bench_tensornet import MOVE, REPEATS, silicon
-from common import console, milliseconds, show, write
-from remote import MATPES
+from common import milliseconds, show, write
+from remote import MATPES, require
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -103,9 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--atoms", type=int, nargs="+", default=list(REPEATS), choices=REPEATS)
     arguments = parser.parse_args()
-    if not MATPES.is_dir():
-        console.print(f"skipped: needs {MATPES}")
-        return
+    require(MATPES)
     torch.set_num_threads(1)
     load, rates = os.getloadavg(), machine()
     show("This processor, one thread", ["rate", "measured"], [[k, v] for k, v in rates.items()])

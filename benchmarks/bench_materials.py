@@ -29,11 +29,11 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
-from common import console, show, write
+from common import show, write
 from numpy.polynomial import Polynomial
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
-from remote import MATPES, RemoteCalculator, Worker, add_peers, peers
+from remote import MATPES, RemoteCalculator, Worker, add_peers, peers, require
 
 from ase_pet import PETCalculator
 
@@ -207,9 +207,7 @@ def main() -> None:
     parser.add_argument("--beside", type=float, default=1.0, help="ps with each peer (default 1)")
     parser.add_argument("--dtype", default="float64", help="of our dynamics (default float64)")
     arguments = parser.parse_args()
-    if not MATPES.is_dir():
-        console.print(f"skipped: needs {MATPES}")
-        return
+    require(MATPES)
     start = time.perf_counter()
     columns = {"ours": physics(PETCalculator(MATPES, dtype="float64"))}
     run = dynamics(PETCalculator(MATPES, dtype=arguments.dtype), arguments.picoseconds)

@@ -22,6 +22,7 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 from bench_metatrain_symmetry import FOLDER
 from common import show, write
+from remote import require
 
 from ase_pet import PETCalculator
 
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=FOLDER / "fresh_default.ckpt")
     parser.add_argument("--steps", type=int, default=10_000)
     given = parser.parse_args()
+    require(given.model)
     with multiprocessing.get_context("spawn").Pool(len(WAYS), maxtasksperchild=1) as pool:
         tasks = [(given.model, options, given.steps) for options in WAYS.values()]
         data = dict(zip(WAYS, pool.starmap(run, tasks, chunksize=1), strict=True))

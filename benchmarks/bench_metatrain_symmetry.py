@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
 from ase.io import read
 from ase.stress import voigt_6_to_full_3x3_stress
 from common import RESULTS, rotate, rotation, show, write
-from remote import REFERENCE
+from remote import REFERENCE, require
 from scipy.integrate import lebedev_rule
 from scipy.spatial.transform import Rotation
 
@@ -69,6 +70,31 @@ def average(calc: PETCalculator, atoms: Atoms) -> Result:
             stress = q.T @ voigt_6_to_full_3x3_stress(out["stress"]) @ q
             mean["stress"] = mean.get("stress", 0.0) + weight * stress
     return mean
+
+
+class Grid(Calculator):
+    """A calculator averaged over the grid.
+
+    Args:
+        bare: What is averaged.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
+
+    def __init__(self, bare: PETCalculator) -> None:
+        super().__init__()
+        self.bare = bare
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Evaluate all orientations, average."""
+        super().calculate(atoms, properties, system_changes)
+        self.results = average(self.bare, self.atoms)
+        self.results["free_energy"] = self.results["energy"]
 
 
 def methods(path: Path) -> dict[str, tuple[Evaluate, PETCalculator]]:
@@ -185,15 +211,17 @@ def earlier(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure every model; results are written after each case, and an earlier run is continued."""
+    """Measure every model; results are written after each case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--rotations", type=int, default=20)
     parser.add_argument("--budget", type=float, default=60.0, help="seconds for one case")
     parser.add_argument("--largest", type=int, default=10**6, help="atoms of all copies together")
     parser.add_argument("--name", default="metatrain_symmetry", help="of the file of results")
+    parser.add_argument("--resume", action="store_true", help="keep what that file has already")
     given = parser.parse_args()
-    data = earlier(given.name)
+    require(FOLDER)
+    data = earlier(given.name) if given.resume else {}
     for name in given.models:
         for method, (evaluate, calc) in methods(FOLDER / f"{name}.ckpt").items():
             found = data.setdefault(name, {}).setdefault(method, {})

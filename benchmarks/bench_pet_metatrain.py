@@ -6,6 +6,9 @@ run at the same time and are asked by turns, as in ``bench_tensornet.py``. metat
 metatrain exports from the same checkpoint; ours evaluates the checkpoint, or with ``--exported``
 the same exported file. ``skin 0`` is ours without reuse of neighbour lists, which metatomic lacks.
 
+``--peer pet-kokkos=PYTHON`` adds that code, which evaluates what its own converter makes of the
+checkpoint; the converter needs metatrain, so that ``--peer metatomic=PYTHON`` is needed too.
+
 The start is the time from the start of a process to the first energy of 8 atoms, and its peak
 memory, with a checkpoint of 10 MB: medians of fresh processes, by turns.
 
@@ -28,12 +31,13 @@ import torch
 from ase import Atoms
 from bench_tensornet import clock, silicon, weigh
 from common import console, milliseconds, show, write
-from remote import PET, WORKER, Contestant, Worker, add_peers, ours, peers
+from remote import PET, WORKER, Contestant, Worker, add_peers, ours, peers, require
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ase_pet import PETCalculator
 
 MODELS = ("fresh_default", "fresh_adaptive_nc")
+SIZES = [8, 64, 216, 512]
 #: What is counted; in inference mode linear layers are operations themselves.
 PRODUCTS = ("mm", "addmm", "addmm_", "bmm", "linear", "matmul")
 
@@ -79,17 +83,37 @@ def exported(peer: Contestant, model: Path, folder: Path) -> Path:
     return made
 
 
-def speed(peer: Contestant | None, folder: Path, arguments: argparse.Namespace) -> list[Any]:
+def converted(kokkos: Contestant, metatomic: Contestant, model: Path, folder: Path) -> Path:
+    """What pet-kokkos's converter, run by metatrain's interpreter, makes of a checkpoint."""
+    made = folder / model.stem
+    script = Path(kokkos.python).parent.parent / "convert_pet.py"
+    call = [metatomic.python, str(script), "--ckpt", str(model), "--out", str(made)]
+    subprocess.run(call, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": ""})
+    return made
+
+
+def others(given: list[Contestant], model: Path, folder: Path) -> list[Contestant]:
+    """The other codes, each with its own form of a checkpoint."""
+    by_code = {c.code: c for c in given}
+    metatomic, kokkos = by_code.get("metatomic"), by_code.get("pet_kokkos")
+    if metatomic is None:
+        return []
+    found = [metatomic.on(exported(metatomic, model, folder))]
+    if kokkos is not None:
+        found.append(kokkos.on(converted(kokkos, metatomic, model, folder)))
+    return found
+
+
+def speed(given: list[Contestant], folder: Path, arguments: argparse.Namespace) -> list[Any]:
     """Time and memory of all models and sizes."""
     rows = []
-    for name in MODELS:
+    for name in arguments.models:
         path = PET / f"{name}.ckpt"
-        theirs = None if peer is None else exported(peer, path, folder)
-        mine = theirs if arguments.exported and theirs is not None else path
+        theirs = others(given, path, folder)
+        mine = theirs[0].model if arguments.exported and theirs else path
         bare: dict[str, Any] = {"symmetry": None}
         contestants = [ours(mine, "ase_pet", **bare), ours(mine, "skin 0", skin=0.0, **bare)]
-        if peer is not None and theirs is not None:
-            contestants.append(peer.on(theirs))
+        contestants += theirs
         for n_atoms in arguments.atoms:
             atoms = silicon(n_atoms)
             weights = [weigh(c, atoms) for c in contestants]
@@ -103,6 +127,7 @@ def speed(peer: Contestant | None, folder: Path, arguments: argparse.Namespace) 
                 row["energy differs"] = abs(t["energy"] - timed[0]["energy"]) / n_atoms
                 rows.append(row)
                 console.print(f"{name} {n_atoms} {c.name}: {t['ms']:.4g} ms")
+            write("pet_metatrain", {"turns": arguments.turns, "rows": rows})
     return rows
 
 
@@ -144,19 +169,22 @@ def main() -> None:
     """Measure, print, write ``results/pet_metatrain.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_peers(parser)
-    parser.add_argument("--atoms", type=int, nargs="+", default=[8, 64, 512], choices=[8, 64, 512])
+    parser.add_argument("--atoms", type=int, nargs="+", default=SIZES, choices=SIZES)
     parser.add_argument("--turns", type=int, default=7, help="turns of each code (default 7)")
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
+    parser.add_argument("--no-start", action="store_true", help="leave out the start of processes")
     parser.add_argument("--exported", action="store_true", help="give ours the exported model too")
     arguments = parser.parse_args()
-    if not PET.is_dir():
-        console.print(f"skipped: needs {PET}")
-        return
+    require(PET)
     torch.set_num_threads(1)
     load = os.getloadavg()
-    peer = next((c for c in peers(arguments.peer) if c.code == "metatomic"), None)
+    given = peers(arguments.peer)
+    peer = next((c for c in given if c.code == "metatomic"), None)
     with tempfile.TemporaryDirectory() as made:
-        rows = speed(peer, Path(made), arguments)
-        first = [] if peer is None else starts(peer, Path(made), arguments.turns)
+        rows = speed(given, Path(made), arguments)
+        first = (
+            [] if peer is None or arguments.no_start else starts(peer, Path(made), arguments.turns)
+        )
     columns = ["model", "atoms", "code", "ms", "ours / this", "cpu ms", "ours / this, cpu"]
     columns += ["fastest ms", "products ms", "peak MB", "rise MB", "energy differs"]
     show("Silicon, float32, one thread", columns, [[r[c] for c in columns] for r in rows])

@@ -30,7 +30,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from common import RESULTS, console, show, write
-from remote import MATPES, TORCHMDNET, Contestant, Worker, add_peers, ours, peers
+from remote import MATPES, TORCHMDNET, Contestant, Worker, add_peers, ours, peers, require
 
 REPEATS = {8: 1, 64: 2, 216: 3, 512: 4, 1000: 5}
 MOVE = 0.01
@@ -112,9 +112,10 @@ def weigh(contestant: Contestant, atoms: Atoms) -> dict[str, float]:
     return {"peak MB": peak, "rise MB": peak - before}
 
 
-def measure(group: str, contestants: list[Contestant], arguments: argparse.Namespace) -> list[Any]:
-    """All sizes and numbers of threads of a group."""
-    rows = []
+def measure(
+    group: str, contestants: list[Contestant], arguments: argparse.Namespace, rows: list[Any]
+) -> None:
+    """Add all sizes and numbers of threads of a group to the rows, and write them."""
     for n_atoms in arguments.atoms:
         atoms = structure(group, n_atoms)
         weights = [weigh(c, atoms) for c in contestants]
@@ -132,7 +133,7 @@ def measure(group: str, contestants: list[Contestant], arguments: argparse.Names
                 rows.append({**row, **t, **w, **ratios, "energy differs": wrong})
                 times = f"{t['ms']:.4g} ms, {t['cpu ms']:.4g} of processors"
                 console.print(f"{group} {n_atoms} x{threads} {c.name}: {times}, {cell(rows[-1])}")
-    return rows
+            write("tensornet", {"turns": arguments.turns, "rows": rows})
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -171,13 +172,11 @@ def main() -> None:
         help="TorchMD-NET checkpoints (default: the reference's; peers/README.md makes a larger)",
     )
     arguments = parser.parse_args()
-    if not MATPES.is_dir():
-        console.print(f"skipped: needs {MATPES}")
-        return
+    require(MATPES)
     start, load = time.time(), os.getloadavg()
-    rows = []
+    rows: list[Any] = []
     for group, contestants in groups(peers(arguments.peer), arguments.torchmdnet_model).items():
-        rows += measure(group, contestants, arguments)
+        measure(group, contestants, arguments, rows)
     columns = ["model", "atoms", "threads", "code", "ms", *(f"{name} / this" for name in OURS)]
     columns += ["cpu ms", "peak MB", "rise MB", "energy differs"]
     table = [[r["model"], r["atoms"], *(r[c] for c in columns[2:])] for r in rows]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,13 +38,37 @@ def write(name: str, data: dict[str, Any]) -> None:
     """Write figures and what they were measured on to ``results/name.json``."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     machine = {
-        "processor": platform.processor() or platform.machine(),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
         "torch": torch.__version__,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
     text = json.dumps({"machine": machine, **data}, indent=1, default=float)
     (RESULTS / f"{name}.json").write_text(text + "\n")
+
+
+def processor() -> str:
+    """Name of the processor, as Linux says it, and the number of cores."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if platform.system() == "Linux" else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+
+
+def resident(name: str) -> float:
+    """``"VmRSS"``, memory of this process now, or ``"VmHWM"``, at its peak, MB (Linux).
+
+    The peak of ``getrusage`` is no use here: a new process inherits that of its parent.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def forget_peak() -> None:
+    """Let ``VmHWM`` begin again at the memory of now."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def show(title: str, columns: list[str], rows: list[list[Any]]) -> None:

@@ -27,7 +27,15 @@ CODES = {
     "matgl": MATPES,
     "torchmdnet": TORCHMDNET,
     "metatomic": PET / "fresh_default.ckpt",
+    "pet_kokkos": PET / "fresh_default.ckpt",
 }
+
+
+def require(path: Path) -> None:
+    """End a script that has nothing to measure, saying why, if a file or folder is not there."""
+    if not path.exists():
+        print(f"skipped: needs {path}")
+        raise SystemExit(0)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,8 @@ def add_peers(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=PYTHON",
         help="a code to compare with, such as matgl-2.0.4=/tmp/peers/matgl-2.0.4/bin/python; "
-        "the name begins with matgl, torchmdnet, metatomic or ase_pet; may be given several times",
+        "the name begins with matgl, torchmdnet, metatomic, pet-kokkos or ase_pet; may be given "
+        "several times",
     )
 
 
@@ -83,7 +92,7 @@ def peers(given: list[str]) -> list[Contestant]:
     found = []
     for text in given:
         name, _, python = text.partition("=")
-        code = next((c for c in CODES if name.startswith(c)), None)
+        code = next((c for c in CODES if name.replace("-", "_").startswith(c)), None)
         if code is None or not Path(python).is_file():
             raise SystemExit(f"--peer: expected matgl...=PYTHON or the like, got {text}")
         found.append(Contestant(name, code, python, CODES[code]))

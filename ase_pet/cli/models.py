@@ -109,11 +109,11 @@ def _count(model: Model, atoms: Atoms, *, symmetry: str, **options: Any) -> list
 def _show_costs(title: str, rows: list[dict[str, Any]]) -> None:
     table = Table(title=f"{title}; one evaluation")
     table.add_column("ensemble", no_wrap=True)
-    for column in ("frames", "copies", "atoms", "x bare", "memory"):
+    for column in ("copies", "atoms", "x bare", "memory"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("")
     for row in rows:
-        numbers = (f"{row[name]:,}" for name in ("n_frames", "n_copies", "n_atoms"))
+        numbers = (f"{row[name]:,}" for name in ("n_copies", "n_atoms"))
         memory = f"{row['memory'] / 1e6:,.0f} MB"
         chosen = "auto" if row["auto"] else ""
         table.add_row(row["ensemble"], *numbers, f"{row['ratio']:,.1f}", memory, chosen)

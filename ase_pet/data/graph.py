@@ -11,7 +11,30 @@ from ase_pet.data.space import Space
 from ase_pet.data.system import System, expect
 
 
-def edge_vectors(system: System, centers: Tensor, others: Tensor, shifts: Tensor) -> Tensor:
+def lattice_offsets(system: System, centers: Tensor, shifts: Tensor) -> Tensor:
+    """Lattice vectors ``S @ cell`` of pairs of atoms, the same bits whatever the other pairs.
+
+    Args:
+        system: The structures.
+        centers: [n_pairs], int64, atoms i.
+        shifts: [n_pairs, 3], int64, S.
+
+    Returns:
+        [n_pairs, 3], Å, float64.
+    """
+    cell = system.cell[0] if system.n_systems == 1 else system.cell[system.system_index[centers]]
+    x, y, z = shifts.to(cell.dtype).unsqueeze(-1).unbind(1)
+    return x * cell[..., 0, :] + y * cell[..., 1, :] + z * cell[..., 2, :]
+
+
+def edge_vectors(
+    system: System,
+    centers: Tensor,
+    others: Tensor,
+    shifts: Tensor,
+    offsets: Tensor | None = None,
+    buffers: tuple[Tensor | None, Tensor | None] = (None, None),
+) -> Tensor:
     """Vectors ``(r_j - r_i) + S @ cell`` of pairs of atoms: the one place that computes them.
 
     Written as separate sums and products, so that reversing a pair flips the sign of its vector
@@ -22,15 +45,17 @@ def edge_vectors(system: System, centers: Tensor, others: Tensor, shifts: Tensor
         centers: [n_pairs], int64, atoms i.
         others: [n_pairs], int64, atoms j.
         shifts: [n_pairs, 3], int64, S.
+        offsets: Their :func:`lattice_offsets`, if they are known.
+        buffers: Two of the shape of the result: for the result, and to work in.
 
     Returns:
         [n_pairs, 3], Å, float64.
     """
-    cell = system.cell[0] if system.n_systems == 1 else system.cell[system.system_index[centers]]
-    x, y, z = shifts.to(cell.dtype).unsqueeze(-1).unbind(1)
-    offsets = x * cell[..., 0, :] + y * cell[..., 1, :] + z * cell[..., 2, :]
-    start = system.positions.index_select(0, centers)
-    return (system.positions.index_select(0, others) - start) + offsets
+    if offsets is None:
+        offsets = lattice_offsets(system, centers, shifts)
+    ends = torch.index_select(system.positions, 0, others, out=buffers[0])
+    starts = torch.index_select(system.positions, 0, centers, out=buffers[1])
+    return ends.sub_(starts).add_(offsets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +123,11 @@ class Graph:
             neutral.
         spin: [n_systems], float64, spin multiplicity 2S + 1; ``None`` if all are 1.
         space: Positions and cells, for potentials that need them.
+        hops: [n_atoms], int64, sorted: how many hops an atom is away from the nearest one whose
+            energy is read; ``None`` if all are. An atom at h hops matters through its messages
+            over h hops only; one at or beyond the potential's ``n_layers`` has no edges and stands
+            for its element. This is pure economy: a potential may ignore it, and energies of atoms
+            that are not read may be any finite numbers.
 
     Raises:
         ValueError: If a shape or dtype is wrong.
@@ -113,6 +143,7 @@ class Graph:
     charge: Tensor | None = None
     spin: Tensor | None = None
     space: Space | None = None
+    hops: Tensor | None = None
 
     def __post_init__(self) -> None:
         n, e = self.numbers.shape[0], self.centers.shape[0]
@@ -127,6 +158,8 @@ class Graph:
         for name, value in (("charge", self.charge), ("spin", self.spin)):
             if value is not None:
                 expect(name, value, (self.n_systems,), torch.float64)
+        if self.hops is not None:
+            expect("hops", self.hops, (n,), torch.int64)
         if self.space is not None:
             expect("sites", self.space.sites, (n,), torch.int64)
             expect("cell", self.space.cell, (self.n_systems, 3, 3), torch.float64)
@@ -142,12 +175,15 @@ class Graph:
         return self.centers.shape[0]
 
     @staticmethod
-    def build(system: System, edges: Edges, *, whole: bool = False) -> Graph:
+    def build(
+        system: System, edges: Edges, vectors: Tensor | None = None, *, whole: bool = False
+    ) -> Graph:
         """Combine a batch of structures with its neighbour list.
 
         Args:
             system: The structures.
             edges: Their neighbours.
+            vectors: Those of the edges, if they are known.
             whole: Give positions and cells, too.
 
         Raises:
@@ -160,7 +196,7 @@ class Graph:
             edges.centers,
             edges.others,
             edges.reverse,
-            edges.vectors(system),
+            edges.vectors(system) if vectors is None else vectors,
             system.charge,
             system.spin,
             Space.of(system) if whole else None,
@@ -174,6 +210,8 @@ class Graph:
 
     def of_structures(self, values: Tensor) -> Tensor:
         """Sums [n_systems, ...] of values of atoms [n_atoms, ...], differentiable."""
+        if self.n_systems == 1:
+            return values.sum(0, keepdim=True)
         sums = values.new_zeros(self.n_systems, *values.shape[1:])
         return sums.index_add(0, self.system_index, values)
 

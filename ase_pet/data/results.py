@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -44,3 +45,20 @@ class Results:
         expect("virial", self.virial, (s, 3, 3), torch.float64)
         for name, value in self.tensors.items():
             expect(name, value, (s, *[3] * (value.dim() - 1)), torch.float64)
+
+    def first_not_finite(self, system_index: Tensor, *, virial: bool) -> int | None:
+        """Number of the first structure with a result that is not finite, if there is one.
+
+        Args:
+            system_index: [n_atoms], int64, the structure that each atom belongs to.
+            virial: Whether virials are to be finite, too.
+        """
+        values = [self.energy, *self.tensors.values(), *([self.virial] if virial else [])]
+        # Infinities and NaN stay such in a sum: one number, for which the host waits.
+        if math.isfinite(sum((value.sum() for value in values), self.forces.sum())):
+            return None
+        finite = torch.isfinite(self.energy)
+        finite[system_index[~torch.isfinite(self.forces).all(1)]] = False
+        for value in values:
+            finite &= torch.isfinite(value).view(len(finite), -1).all(1)
+        return None if bool(finite.all()) else int(torch.nonzero(~finite)[0])

@@ -47,15 +47,15 @@ class Space:
         Raises:
             GeometryError: If a structure is periodic along one or two axes.
         """
-        axes = system.pbc.sum(1)
-        partly = system.pbc[(axes > 0) & (axes < 3)].tolist()
+        pbc = system.pbc.tolist()
+        partly = [axes for axes in pbc if any(axes) and not all(axes)]
         if partly:
             raise GeometryError(
                 "pbc: the model has long-range electrostatics, which are defined for structures "
                 f"that are periodic along all three axes or none, got {partly[0]}; set pbc=True "
                 "with enough vacuum in the cell, or pbc=False"
             )
-        cell = system.cell * (axes == 3)[:, None, None]
+        cell = system.cell * system.pbc.unsqueeze(-1)
         sites = torch.arange(system.n_atoms, device=cell.device)
         return Space(system.positions, cell, sites)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,8 +27,9 @@ def expect(name: str, tensor: Tensor, shape: tuple[int | None, ...], dtype: torc
     Raises:
         ValueError: If shape or dtype differ.
     """
-    fits = tensor.dim() == len(shape) and all(
-        want is None or want == have for want, have in zip(shape, tensor.shape, strict=True)
+    fits = tensor.shape == shape or (
+        tensor.dim() == len(shape)
+        and all(want in (None, have) for want, have in zip(shape, tensor.shape, strict=True))
     )
     if not fits:
         wanted = ", ".join("n" if want is None else str(want) for want in shape)
@@ -74,21 +75,25 @@ class System:
         for name, value in (("charge", self.charge), ("spin", self.spin)):
             if value is not None:
                 expect(name, value, (self.n_systems,), torch.float64)
-        if n and (
-            bool((self.system_index.diff() < 0).any())
-            or int(self.system_index[0]) < 0
-            or int(self.system_index[-1]) >= self.n_systems
-        ):
+        if not self._sorted():
             raise ValueError(
                 f"system_index: expected sorted values from 0 to {self.n_systems - 1}, "
                 f"got {self.system_index.tolist()[:8]}..."
             )
         self._check_geometry()
 
+    def _sorted(self) -> bool:
+        """Whether ``system_index`` is."""
+        index = self.system_index
+        if self.n_systems == 1 or not self.n_atoms:
+            return not bool(index.any())
+        bounds = torch.cat([index.new_zeros(1), index, index.new_full((1,), self.n_systems - 1)])
+        return not bool((bounds.diff() < 0).any())
+
     def _check_geometry(self) -> None:
-        # Not (|x| <= limit), because comparisons with NaN are false.
-        bad = ~(self.positions.abs() <= FARTHEST).all(1)
-        if bool(bad.any()):
+        if not _near(self.positions):
+            # Not (|x| <= limit), because comparisons with NaN are false.
+            bad = ~(self.positions.abs() <= FARTHEST).all(1)
             i = int(torch.nonzero(bad)[0, 0])
             k, first = self.structure_of(i)
             raise GeometryError(
@@ -96,12 +101,14 @@ class System:
                 f"not finite or more than {FARTHEST:g} Å from the origin ({int(bad.sum())} such "
                 "atoms); check the last step that moved the atoms"
             )
-        if not bool((self.cell.abs() <= FARTHEST).all()):
+        if not _near(self.cell):
             raise GeometryError(
                 f"cell: not finite or beyond {FARTHEST:g} Å; set the lattice vectors in Å"
             )
         # Rows of non-periodic axes are zeroed: the rank must be the number of periodic ones.
         cell, pbc = self.cell.cpu(), self.pbc.cpu()
+        if len(cell) == 1 and _is_roomy(cell[0].tolist(), pbc[0].tolist()):
+            return
         singular = torch.linalg.svdvals(cell * pbc[:, :, None])
         rank = (singular > 1e-10 * singular[:, :1].clamp(min=1.0)).sum(1)
         flat = rank < pbc.sum(1)
@@ -140,25 +147,29 @@ class System:
 
     def copy(self) -> System:
         """The same batch, which stays when a host program moves its atoms in place."""
-        copied: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            copied[field.name] = None if value is None else value.clone()
-        return System(**copied)
+        return self._each(torch.clone)
 
     def to(self, device: torch.device | str) -> System:
         """Return the same batch on another device."""
         if self.positions.device == torch.device(device):
             return self
-        return System(
-            self.positions.to(device),
-            self.numbers.to(device),
-            self.cell.to(device),
-            self.pbc.to(device),
-            self.system_index.to(device),
-            None if self.charge is None else self.charge.to(device),
-            None if self.spin is None else self.spin.to(device),
-        )
+        return self._each(lambda value: value.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> System:
+        """The same batch in other tensors of the same values, which were checked before."""
+        made = object.__new__(System)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(made, field.name, None if value is None else change(value))
+        return made
+
+    @property
+    def counts(self) -> list[int]:
+        """Number of atoms of each structure."""
+        if self.n_systems == 1:
+            return [self.n_atoms]
+        found: list[int] = torch.bincount(self.system_index, minlength=self.n_systems).tolist()
+        return found
 
     def select(self, chosen: list[int]) -> System:
         """The structures ``chosen``, numbers in increasing order."""
@@ -202,6 +213,25 @@ class System:
             _joined([s.charge for s in systems], systems, 0.0),
             _joined([s.spin for s in systems], systems, 1.0),
         )
+
+
+def _near(lengths: Tensor) -> bool:
+    """Whether all are finite and at most ``FARTHEST``; the norm of NaN is NaN."""
+    return not lengths.numel() or float(torch.linalg.vector_norm(lengths, math.inf)) <= FARTHEST
+
+
+def _is_roomy(cell: list[list[float]], pbc: list[bool]) -> bool:
+    """Whether a cell [3][3], Å, has full rank for certain, found without a decomposition.
+
+    The smallest singular value is at least the volume over the square of the largest, which the
+    Frobenius norm bounds.
+    """
+    if not all(pbc):
+        return not any(pbc)
+    (a, b, c), (d, e, f), (g, h, i) = cell
+    volume = abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
+    norm = math.hypot(a, b, c, d, e, f, g, h, i)
+    return volume > 1e-9 * norm**2 * max(1.0, norm)
 
 
 def _joined(

@@ -74,7 +74,7 @@ def complete_axes(
     depth: int | None,
     settings: SmoothSettings,
     n_turns: int = 2,
-) -> Frames:
+) -> tuple[Frames, Tensor]:
     """Give first axes their second ones, with turns about the axis.
 
     Args:
@@ -87,7 +87,7 @@ def complete_axes(
         n_turns: 2 for half turns, 4 for quarter turns.
 
     Returns:
-        Frames whose weights add up to ``weights``.
+        Frames whose weights add up to ``weights``, and the axis [n_frames], int64, of each.
     """
     u, r = directions(graph.vectors)
     owners = graph.centers[first]
@@ -109,12 +109,13 @@ def complete_axes(
     owners = torch.cat([owners[axis], owners[linear]])
     shares = torch.cat([weights[axis] * share / norm[axis], weights[linear]]) / n_turns
     turns = rotations.new_tensor(_TURNS[:n_turns])
-    return Frames(
+    frames = Frames(
         (turns[:, None] @ rotations).flatten(0, 1),
         owners.repeat(n_turns),
         shares.repeat(n_turns),
         len(axis),
     )
+    return frames, torch.cat([axis, torch.nonzero(linear)[:, 0]]).repeat(n_turns)
 
 
 def _reachable(

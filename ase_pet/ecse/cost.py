@@ -17,14 +17,12 @@ class Cost:
     """Work of one evaluation.
 
     Attributes:
-        n_frames: Coordinate systems, without their mirror images; 0 where there are none.
         n_copies: Copies of the structure, or of surroundings in it, that are evaluated.
         n_atoms: Atoms of all copies together.
         n_edges: Edges of all copies together.
         memory: Estimate of the bytes that the largest chunk of copies takes.
     """
 
-    n_frames: int
     n_copies: int
     n_atoms: int
     n_edges: int
@@ -44,14 +42,13 @@ def cost(backbone: Backbone, graph: Graph) -> Cost:
     if not isinstance(backbone, Symmetrized):
         times = 2 if isinstance(backbone, Mirrored) else 1
         memory = backbone.memory(graph.n_atoms, widest)
-        return Cost(0, times, times * graph.n_atoms, times * graph.n_edges, memory)
+        return Cost(times, times * graph.n_atoms, times * graph.n_edges, memory)
     ensemble = backbone.ensemble(graph)
     sizes = ensemble.expansion.domains.sizes[ensemble.domain]
     edges = ensemble.expansion.edge_counts[ensemble.domain]
     largest = max((int(sizes[chunk].sum()) for chunk in ensemble.chunks), default=0)
     return Cost(
-        n_frames=ensemble.n_frames // (2 if backbone.symmetry == "O(3)" else 1),
-        n_copies=ensemble.n_frames,
+        n_copies=ensemble.n_copies,
         n_atoms=int(sizes.sum()),
         n_edges=int(edges.sum()),
         memory=backbone.backbone.memory(largest, widest),

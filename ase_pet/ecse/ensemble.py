@@ -1,8 +1,9 @@
 """Which frame serves which atoms, and the rotated copies of the graph that follow.
 
-A frame is evaluated on a domain: the atoms whose environments must be complete for the energies
-that are read. ``local``: the frame serves the atom that made it, the domain is all atoms less than
-``n_layers`` hops away. ``global``: the frame serves, and its domain is, the whole structure.
+A copy is a domain seen in a frame: the atoms whose energies are read in it, and those that these
+depend on, less than ``n_layers`` hops away. ``local``: a frame serves the atom that made it.
+``global``: it serves, and its domain is, the whole structure. ``shared``: it serves some atoms
+around.
 
 In a copy, atoms outside the domain matter only as neighbours of known species. One carrier for each
 element stands for them all, so that a copy for one message-passing layer is a single environment.
@@ -24,10 +25,12 @@ class Domains:
 
     Attributes:
         atoms: [n_members], int64, sorted within a domain.
+        hops: [n_members], int64, from the nearest atom whose energy is read.
         start: [n_domains + 1], int64, where each domain begins.
     """
 
     atoms: Tensor
+    hops: Tensor
     start: Tensor
 
     @property
@@ -37,24 +40,41 @@ class Domains:
 
     @staticmethod
     def from_labels(labels: Tensor, n_domains: int) -> Domains:
-        """Domains that partition the atoms by sorted labels [n_atoms]."""
+        """Domains that partition the atoms by sorted labels [n_atoms]; all of them are read."""
         counts = torch.bincount(labels, minlength=n_domains)
-        return Domains(torch.arange(len(labels), device=labels.device), _offsets(counts))
+        atoms = torch.arange(len(labels), device=labels.device)
+        return Domains(atoms, torch.zeros_like(atoms), offsets(counts))
 
     @staticmethod
-    def ego(graph: Graph, n_layers: int) -> Domains:
-        """For each atom, the atoms less than ``n_layers`` hops away, itself among them."""
+    def around(
+        graph: Graph, domain: Tensor, readers: Tensor, n_domains: int, n_layers: int
+    ) -> Domains:
+        """Atoms that are read, and all less than ``n_layers`` hops away from one of them.
+
+        Args:
+            graph: Edges sorted by centre.
+            domain: [n], int64, to which each reader belongs.
+            readers: [n], int64, atoms; none twice in a domain.
+            n_domains: Number of domains.
+            n_layers: Hops in which atoms matter.
+        """
         n = graph.n_atoms
         degree = torch.bincount(graph.centers, minlength=n)
         first = degree.cumsum(0) - degree
-        atoms = torch.arange(n, device=degree.device)
-        keys = atoms * n + atoms
+        keys = torch.sort(domain * n + readers)[0]
+        layers = [keys]
         for _ in range(n_layers - 1):
-            owner, member = keys // n, keys % n
+            owner, member = layers[-1] // n, layers[-1] % n
             parent = torch.repeat_interleave(degree[member])
             reached = graph.others[first[member][parent] + run_index(degree[member])]
-            keys = torch.unique(torch.cat([keys, owner[parent] * n + reached]))
-        return Domains(keys % n, _offsets(torch.bincount(keys // n, minlength=n)))
+            reached = torch.unique(owner[parent] * n + reached)
+            layers.append(reached[~_find(keys, reached)[1]])
+            keys = torch.sort(torch.cat([keys, layers[-1]]))[0]
+        hops = torch.repeat_interleave(keys.new_tensor([len(layer) for layer in layers]))
+        keys, order = torch.sort(torch.cat(layers))
+        return Domains(
+            keys % n, hops[order], offsets(torch.bincount(keys // n, minlength=n_domains))
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,16 +82,19 @@ class Copies:
     """Rotated copies of domains, as one disconnected graph.
 
     Attributes:
-        graph: Atoms of all copies and the carriers; its vectors are not rotated yet.
-        frames: [n_edges], the frame of each edge.
+        graph: Atoms of all copies by their hops, then the carriers; its vectors are not rotated
+            yet.
+        copies: [n_edges], the copy of each edge.
         edges: [n_edges], the original edge.
         nodes: [n_members], the original atom of each node that is not a carrier.
+        reads: [n_reads], the node of each read.
     """
 
     graph: Graph
-    frames: Tensor
+    copies: Tensor
     edges: Tensor
     nodes: Tensor
+    reads: Tensor
 
 
 class Expansion:
@@ -80,11 +103,13 @@ class Expansion:
     Args:
         graph: The original graph, edges sorted by centre.
         domains: Sets of its atoms.
+        n_layers: Hops over which atoms matter to those whose energies are read.
     """
 
-    def __init__(self, graph: Graph, domains: Domains) -> None:
+    def __init__(self, graph: Graph, domains: Domains, n_layers: int) -> None:
         n = graph.n_atoms
         self.graph = graph
+        self.n_layers = n_layers
         self.domains = domains
         self.degree = torch.bincount(graph.centers, minlength=n)
         self.first_edge = self.degree.cumsum(0) - self.degree
@@ -95,29 +120,39 @@ class Expansion:
             0, owner, self.degree[domains.atoms]
         )
 
-    def copies(self, frames: Tensor, domain: Tensor) -> Copies:
-        """Copy ``domain`` [n] once for each of ``frames`` [n].
+    def copies(self, domain: Tensor, of_read: Tensor, readers: Tensor) -> Copies:
+        """Copy each of ``domain`` [n] once.
 
-        The nodes of a copy are those of its domain, in order; copies follow each other, carriers
-        come last.
+        Args:
+            domain: [n], int64.
+            of_read: [n_reads], int64, copies, of which energies are read.
+            readers: [n_reads], int64, the atoms that read them.
         """
         graph, sizes = self.graph, self.domains.sizes[domain]
-        copy_start = _offsets(sizes)
+        copy_start = offsets(sizes)[:-1]
         copy = torch.repeat_interleave(sizes)
         member = self.domains.start[domain][copy] + run_index(sizes)
+        shift = copy_start - self.domains.start[domain]  # from members to copies of them
+        hops = self.domains.hops
+        order = torch.argsort(hops[member], stable=True)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        copy, member = copy[order], member[order]
         atoms = self.domains.atoms[member]
 
         degree = self.degree[atoms]
         node = torch.repeat_interleave(degree)
-        edge_start = _offsets(degree)
+        edge_start = degree.cumsum(0) - degree
         edges = self.first_edge[atoms][node] + run_index(degree)
+        of_edge = copy[node]
 
-        others, inside = self._locate(domain[copy[node]], graph.others[edges])
-        shift = (copy_start[:-1] - self.domains.start[domain])[copy[node]]
-        carriers = len(atoms) + self.element[graph.others[edges]]
-        other_nodes = torch.where(inside, others + shift, carriers)
-        reversed_edges = graph.reverse[edges]
-        in_node = reversed_edges - self.first_edge[graph.others[edges]]
+        neighbors = graph.others[edges]
+        others, inside = self._locate(domain[of_edge], neighbors)
+        carriers = len(atoms) + self.element[neighbors]
+        other_nodes = torch.where(
+            inside, place[torch.where(inside, others + shift[of_edge], 0)], carriers
+        )
+        in_node = graph.reverse[edges] - self.first_edge[neighbors]
         here = torch.arange(len(edges), device=edges.device)
         partner = torch.where(inside, other_nodes, 0)
         reverse = torch.where(inside, edge_start[partner] + in_node, here)
@@ -135,16 +170,22 @@ class Expansion:
             charge=graph.charge,
             spin=graph.spin,
             space=graph.space and graph.space.copied(atoms, len(self.elements)),
+            hops=torch.cat([hops[member], torch.full_like(self.elements, self.n_layers)]),
         )
-        return Copies(copied, frames[copy[node]], edges, atoms)
+        read = self._locate(domain[of_read], readers)[0] + shift[of_read]
+        return Copies(copied, of_edge, edges, atoms, place[read])
 
     def _locate(self, domain: Tensor, atoms: Tensor) -> tuple[Tensor, Tensor]:
         """Place of atoms [n] in domains [n], and whether they are there."""
-        wanted = domain * self.graph.n_atoms + atoms
-        place = torch.searchsorted(self.keys, wanted).clamp_max(len(self.keys) - 1)
-        return place, self.keys[place] == wanted
+        return _find(self.keys, domain * self.graph.n_atoms + atoms)
 
 
-def _offsets(counts: Tensor) -> Tensor:
+def _find(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Place of wanted [n] among sorted keys, which are not empty, and whether they are there."""
+    place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+    return place, keys[place] == wanted
+
+
+def offsets(counts: Tensor) -> Tensor:
     """[n] counts -> [n + 1] starts."""
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])

@@ -28,7 +28,8 @@ class Frames:
     Attributes:
         rotations: [n_frames, 3, 3], rows are axes.
         owners: [n_frames], int64, the atom whose environment made the frame.
-        weights: [n_frames], not negative, relative within the group that shares frames.
+        weights: [n_frames], not negative, relative within the group that shares frames; where each
+            atom has its own, its share of that of the candidate that it belongs to.
         n_candidates: How many there were before pruning, where there is pruning.
     """
 
@@ -48,6 +49,15 @@ class Frames:
             self.rotations[keep], self.owners[keep], self.weights[keep], self.n_candidates
         )
 
+    def with_mirror_images(self) -> Frames:
+        """Each frame and its mirror image, with half of the weight."""
+        return Frames(
+            torch.cat([self.rotations, mirror_images(self.rotations)]),
+            self.owners.repeat(2),
+            (0.5 * self.weights).repeat(2),
+            self.n_candidates,
+        )
+
     @staticmethod
     def cat(parts: list[Frames]) -> Frames:
         """Join lists of frames."""
@@ -57,6 +67,41 @@ class Frames:
             torch.cat([p.weights for p in parts]),
             sum(p.n_candidates for p in parts),
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reads:
+    """Which atoms read their energies in which frames.
+
+    Attributes:
+        frames: [n_reads], int64, sorted.
+        atoms: [n_reads], int64.
+        weights: [n_reads], not negative, relative within an atom.
+    """
+
+    frames: Tensor
+    atoms: Tensor
+    weights: Tensor
+
+    def renumbered(self, place: Tensor) -> Reads:
+        """The same reads where frames are now at ``place`` [n_frames]."""
+        frames = place[self.frames]
+        order = torch.argsort(frames, stable=True)
+        return Reads(frames[order], self.atoms[order], self.weights[order])
+
+    @staticmethod
+    def cat(parts: list[Reads]) -> Reads:
+        """Join lists of reads."""
+        return Reads(
+            torch.cat([p.frames for p in parts]),
+            torch.cat([p.atoms for p in parts]),
+            torch.cat([p.weights for p in parts]),
+        )
+
+
+def mirror_images(systems: Tensor) -> Tensor:
+    """Left-handed systems [n, 3, 3] from right-handed ones: the second axis turned around."""
+    return systems * systems.new_tensor([[1.0], [-1.0], [1.0]])
 
 
 def directions(vectors: Tensor) -> tuple[Tensor, Tensor]:

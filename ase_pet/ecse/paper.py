@@ -66,7 +66,7 @@ def paper_frames(
     depth: int | None,
     settings: PaperSettings,
     n_turns: int = 2,
-) -> list[Frames]:
+) -> Frames:
     """Pair frames and, where they fade, axis frames.
 
     Args:
@@ -103,7 +103,8 @@ def paper_frames(
     keep = weights > _NEGLIGIBLE
     e, f, weights = e[keep], f[keep], weights[keep]
     pairs = Frames(pair_frames(u[e], u[f]), graph.centers[e], weights, n_candidates)
-    return [pairs, _faded_axes(graph, group, axis_weights, cutoff, depth, n_turns)]
+    axes = _faded_axes(graph, group, axis_weights, cutoff, depth, n_turns)
+    return Frames.cat([pairs, axes])
 
 
 def _faded_axes(
@@ -125,7 +126,7 @@ def _faded_axes(
     weights = weights / segment_sum(weights, edge_group, n_groups)[edge_group]
     weights = weights * group_weights[edge_group]
     used = weights > 0
-    return complete_axes(graph, edges[used], weights[used], cutoff, depth, smooth, n_turns)
+    return complete_axes(graph, edges[used], weights[used], cutoff, depth, smooth, n_turns)[0]
 
 
 def _rise(x: Tensor, start: float | Tensor, width: float | Tensor) -> Tensor:

@@ -61,25 +61,39 @@ class SmoothSettings:
         fade_width: Å below the cutoff in which edges fade.
         edge_penalty: Å for each factor e by which an edge has faded.
         sine_penalty: Å for each factor e in the squared sine, in choosing an axis' second edge.
+        preference: γ, Å that a coordinate system scores better for each unit of the sum of
+            directions to all neighbours along its diagonal; 0 has no preference nor prominence.
+        largest_preference: G, Å, which that gain approaches where the sum is large.
+        preference_range: Å over which neighbours count less and less in that sum.
+        prominence: Γ, Å that all coordinate systems of an atom score better for the square of that
+            sum; matters where atoms compete.
+        largest_prominence: P, Å, which that gain approaches.
+        shared_hops: Hops within which coordinate systems compete in the shared ensemble.
     """
 
     name = "smooth"
     beta: float = 10.0
     reach: float = 1.5
-    reach_penalty: float = 3.0
+    reach_penalty: float = 4.0
     window: float = 0.4
     axis_window: float = 0.8
     first_preference: float = 0.25
     angle_penalty: float = 2.0
-    parallel_penalty: float = 2.0
-    axis_penalty: float = 2.8
+    parallel_penalty: float = 4.0
+    axis_penalty: float = 4.5
     fade_width: float = 1.0
     edge_penalty: float = 0.1
     sine_penalty: float = 1.0
+    preference: float = 0.0
+    largest_preference: float = 12.0
+    preference_range: float = 4.0
+    prominence: float = 0.0
+    largest_prominence: float = 8.0
+    shared_hops: int = 2
 
     def __post_init__(self) -> None:
         penalties = [name for name in asdict(self) if name.endswith("_penalty")]
-        _check(self, may_be_zero=("first_preference", *penalties))
+        _check(self, may_be_zero=("first_preference", "preference", "prominence", *penalties))
 
 
 Settings = PaperSettings | SmoothSettings
@@ -92,18 +106,36 @@ def _check(settings: Settings, *, may_be_zero: Sequence[str]) -> None:
             raise ValueError(f"{name}: expected a finite number, {wanted}, got {value!r}")
 
 
-def settings(weights: str | Settings) -> Settings:
+#: What a name stands for: gentle forces, few coordinate systems, the paper's original code, and
+#: what "smooth" stood for in files of format version 3 and before.
+PRESETS: dict[str, Settings] = {
+    "smooth": SmoothSettings(),
+    "lean": SmoothSettings(window=0.6, preference=12.0, prominence=10.0),
+    "paper": PaperSettings(),
+    "smooth-3": SmoothSettings(reach_penalty=3.0, parallel_penalty=2.0, axis_penalty=2.8),
+}
+#: The default: ``"lean"`` for the shared ensemble, ``"smooth"`` for the others.
+AUTO = "auto"
+
+
+def settings(weights: str | Settings, ensemble: str = "local") -> Settings:
     """Resolve a preset's name.
 
+    Args:
+        weights: A name, ``"auto"``, or settings.
+        ensemble: For which they are wanted.
+
     Raises:
-        ValueError: If the name is neither ``"smooth"`` nor ``"paper"``.
+        ValueError: If there is no preset of this name.
     """
     if isinstance(weights, PaperSettings | SmoothSettings):
         return weights
-    presets: dict[str, Settings] = {"smooth": SmoothSettings(), "paper": PaperSettings()}
-    if not isinstance(weights, str) or weights not in presets:
-        raise ValueError(f"weights: expected 'smooth', 'paper' or settings, got {weights!r}")
-    return presets[weights]
+    if weights == AUTO:
+        weights = "lean" if ensemble == "shared" else "smooth"
+    if not isinstance(weights, str) or weights not in PRESETS:
+        names = ", ".join(repr(name) for name in (AUTO, *PRESETS))
+        raise ValueError(f"weights: expected one of {names} or settings, got {weights!r}")
+    return PRESETS[weights]
 
 
 def describe(weights: Settings) -> dict[str, Any]:

@@ -19,20 +19,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ase_pet.data import Graph
-from ase_pet.ecse.ensemble import Copies, Domains, Expansion
-from ase_pet.ecse.frames import Frames
+from ase_pet.data import Graph, run_index
+from ase_pet.ecse.ensemble import Copies, Domains, Expansion, offsets
+from ase_pet.ecse.frames import Frames, Reads
 from ase_pet.ecse.paper import paper_frames
 from ase_pet.ecse.segments import segment_sum
-from ase_pet.ecse.settings import PaperSettings, Settings, SmoothSettings, settings
+from ase_pet.ecse.settings import AUTO, PaperSettings, Settings, SmoothSettings, settings
+from ase_pet.ecse.shared import shared_frames
 from ase_pet.ecse.smooth import smooth_frames
 from ase_pet.potentials.base import Backbone
 from ase_pet.potentials.tensors import predict, rank, turn, zero_tensors
 from ase_pet.potentials.wrapped import Wrapped
 
-_MIRROR = (1.0, -1.0, 1.0)
 SYMMETRIES = ("O(3)", "SO(3)")
-ENSEMBLES = ("local", "global")
+ENSEMBLES = ("local", "shared", "global")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,54 +40,46 @@ class Ensemble:
     """Frames of a graph, ready to be evaluated.
 
     Attributes:
-        rotations: [n_frames, 3, 3], differentiable functions of the edge vectors.
-        coefficients: [n_frames], likewise; they add up to 1 for each atom or structure.
-        domain: [n_frames], int64, the domain on which each frame is evaluated.
-        readers: [n_frames], int64, the atom that reads its energy; -1 if all of the domain do.
+        rotations: [n_copies, 3, 3], differentiable functions of the edge vectors; mirror images
+            are improper.
+        domain: [n_copies], int64, the domain on which each copy is evaluated.
+        reads: [n_reads], int64, sorted: copies, of which atoms read their energies.
+        readers: [n_reads], int64, these atoms.
+        coefficients: [n_reads], differentiable; they add up to 1 for each atom.
         expansion: Makes the copies.
-        chunks: Ranges of frames whose evaluation fits the memory budget.
+        chunks: Ranges of copies whose evaluation fits the memory budget.
     """
 
     rotations: Tensor
-    coefficients: Tensor
     domain: Tensor
+    reads: Tensor
     readers: Tensor
+    coefficients: Tensor
     expansion: Expansion
     chunks: list[slice]
 
     @property
-    def n_frames(self) -> int:
+    def n_copies(self) -> int:
         """Number of rotated copies."""
         return self.rotations.shape[0]
 
-    def copies(self, chunk: slice) -> tuple[Copies, Tensor, Tensor]:
-        """Copies of a range of frames, with the frame [n_members] and readership of each node."""
-        frames = torch.arange(chunk.start, chunk.stop, device=self.domain.device)
-        copies = self.expansion.copies(frames, self.domain[chunk])
-        sizes = self.expansion.domains.sizes[self.domain[chunk]]
-        of_node = torch.repeat_interleave(frames, sizes)
-        reader = self.readers[of_node]
-        return copies, of_node, (reader < 0) | (reader == copies.nodes)
+    def copies(self, chunk: slice) -> tuple[Copies, slice]:
+        """Copies of a range, and the range of what is read of them."""
+        ends = torch.searchsorted(self.reads, self.reads.new_tensor([chunk.start, chunk.stop]))
+        start, stop = ends.tolist()
+        of_read = self.reads[start:stop] - chunk.start
+        copies = self.expansion.copies(self.domain[chunk], of_read, self.readers[start:stop])
+        return copies, slice(start, stop)
 
     def turn_back(
-        self, tensors: dict[str, Tensor], of_node: Tensor, reads: Tensor
+        self, tensors: dict[str, Tensor], copies: Copies, reads: slice
     ) -> dict[str, Tensor]:
-        """Shares of the tensors of a chunk, in the original orientation.
-
-        Args:
-            tensors: Those of the copies, carriers among them.
-            of_node: [n_members], the frame of each node.
-            reads: [n_members], whether the frame is read there.
-        """
-        frames, n = of_node[reads], len(of_node)
-        chosen = {
-            name: value[:n][reads].to(self.rotations.dtype) for name, value in tensors.items()
-        }
-        turned = turn(chosen, self.rotations[frames].transpose(1, 2))
-        return {
-            name: self.coefficients[frames].view(-1, *[1] * rank(name)) * value
-            for name, value in turned.items()
-        }
+        """Shares of the tensors of copies, as they are read, in the original orientation."""
+        dtype = self.rotations.dtype
+        chosen = {name: value[copies.reads].to(dtype) for name, value in tensors.items()}
+        turned = turn(chosen, self.rotations[self.reads[reads]].transpose(1, 2))
+        shares = self.coefficients[reads]
+        return {name: shares.view(-1, *[1] * rank(name)) * value for name, value in turned.items()}
 
 
 class Symmetrized(Wrapped):
@@ -97,14 +89,18 @@ class Symmetrized(Wrapped):
         backbone: Any potential; it need not be equivariant.
         symmetry: ``"O(3)"`` averages each frame with its mirror image, ``"SO(3)"`` does not.
         ensemble: ``"local"``: each frame serves the atom that made it; size-consistent.
-            ``"global"``: the frames of all atoms of a structure compete and serve all of them;
-            fewer evaluations for molecules, not size-consistent.
-        weights: ``"smooth"``, ``"paper"``, or settings of either.
+            ``"shared"``: the frames of nearby atoms compete and serve all around; size-consistent,
+            and cheaper than local for several message-passing layers. ``"global"``: the frames of
+            all atoms of a structure compete and serve all of them; the fewest evaluations, not
+            size-consistent.
+        weights: ``"smooth"``, ``"lean"``, ``"paper"``, settings, or ``"auto"``: lean for the shared
+            ensemble, smooth for the others.
         memory_budget: Bytes that one chunk of copies may take.
 
     Raises:
-        ValueError: If an option is none of those named, or ``"local"`` is asked of a backbone
-            whose energies reach beyond all hops.
+        ValueError: If an option is none of those named, ``"shared"`` is combined with the weights
+            of the paper, or another ensemble than ``"global"`` is asked of a backbone whose
+            energies reach beyond all hops.
     """
 
     def __init__(
@@ -113,7 +109,7 @@ class Symmetrized(Wrapped):
         *,
         symmetry: str = "O(3)",
         ensemble: str = "local",
-        weights: str | Settings = "smooth",
+        weights: str | Settings = AUTO,
         memory_budget: int = 2_000_000_000,
     ) -> None:
         super().__init__(backbone)
@@ -121,16 +117,21 @@ class Symmetrized(Wrapped):
             raise ValueError(f"symmetry: expected one of {SYMMETRIES}, got {symmetry!r}")
         if ensemble not in ENSEMBLES:
             raise ValueError(f"ensemble: expected one of {ENSEMBLES}, got {ensemble!r}")
-        if ensemble == "local" and self.takes_positions:
+        if ensemble != "global" and self.takes_positions:
             raise ValueError(
-                "ensemble: 'local' needs energies of finite reach, and this model has long-range "
-                "electrostatics; take 'global' or 'auto'"
+                f"ensemble: {ensemble!r} needs energies of finite reach, and this model has "
+                "long-range electrostatics; take 'global' or 'auto'"
+            )
+        if ensemble == "shared" and isinstance(settings(weights, ensemble), PaperSettings):
+            raise ValueError(
+                "weights: those of the paper have no shared ensemble; take 'lean' or 'smooth', or "
+                "another ensemble"
             )
         if memory_budget <= 0:
             raise ValueError(f"memory_budget: expected a positive number, got {memory_budget}")
         self.symmetry = symmetry
         self.ensemble_name = ensemble
-        self.settings = settings(weights)
+        self.settings = settings(weights, ensemble)
         self.memory_budget = memory_budget
 
     def around(self, backbone: Backbone) -> Symmetrized:
@@ -147,34 +148,74 @@ class Symmetrized(Wrapped):
         """Estimate the bytes of one evaluation: at most the budget, or one copy."""
         return max(self.memory_budget, self.backbone.memory(n_atoms, n_neighbors))
 
-    def frames(self, graph: Graph) -> Frames:
-        """Frames of a graph with their weights, before mirror images.
+    def frames(self, graph: Graph) -> tuple[Frames, Reads]:
+        """Frames of a graph, sorted by the atoms that made them, and which atoms read them.
 
         Differentiable with respect to ``graph.vectors``, in whose dtype they are computed.
         """
-        local = self.ensemble_name == "local"
+        frames, reads = self._shared(graph) if self._shares else self._grouped(graph)
+        frames, reads = self._with_lonely(graph, frames, reads)
+        order = torch.argsort(frames.owners, stable=True)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        return frames.where(order), reads.renumbered(place)
+
+    @property
+    def _shares(self) -> bool:
+        return self.ensemble_name == "shared"
+
+    @property
+    def _mirror(self) -> bool:
+        return self.symmetry == "O(3)"
+
+    @property
+    def _n_turns(self) -> int:
+        """A matrix needs quarter turns to forget in which direction across an axis it was made."""
+        return 4 if any(rank(name) > 1 for name in self.tensors) else 2
+
+    def _shared(self, graph: Graph) -> tuple[Frames, Reads]:
+        """Frames that serve the atoms around them."""
+        assert isinstance(self.settings, SmoothSettings)
+        where = (graph, self.cutoff, self.n_layers, self.settings, self._n_turns)
+        return shared_frames(*where, mirror=self._mirror)
+
+    def _grouped(self, graph: Graph) -> tuple[Frames, Reads]:
+        """Frames that serve the atom that made them, or all atoms of its structure."""
+        whole = self.ensemble_name == "global"
         atoms = torch.arange(graph.n_atoms, device=graph.numbers.device)
-        group = atoms if local else graph.system_index
-        n_groups = graph.n_atoms if local else graph.n_systems
-        depth = self.n_layers if local else None
-        # A matrix needs quarter turns to forget in which direction across an axis it was made.
-        n_turns = 4 if any(rank(name) > 1 for name in self.tensors) else 2
-        where = (graph, group, n_groups, self.cutoff, depth)
-        parts: list[Frames] = []
-        if graph.n_edges and isinstance(self.settings, PaperSettings):
-            parts = paper_frames(*where, self.settings, n_turns)
-        elif graph.n_edges and isinstance(self.settings, SmoothSettings):
-            parts = smooth_frames(*where, self.settings, n_turns)
-        served = torch.zeros(n_groups, dtype=torch.bool, device=group.device)
-        for part in parts:
-            served[group[part.owners]] = True
-        alone = atoms[~served[group]]
-        if not local and len(alone):
-            # A structure in which no atom has a neighbour: one frame is enough.
-            alone = alone[torch.cat([alone.new_ones(1), group[alone].diff()]) > 0]
-        eye = torch.eye(3, dtype=graph.vectors.dtype, device=graph.vectors.device)
-        ones = torch.ones_like(alone, dtype=graph.vectors.dtype)
-        return Frames.cat([*parts, Frames(eye.expand(len(alone), 3, 3), alone, ones, len(alone))])
+        group = graph.system_index if whole else atoms
+        n_groups = graph.n_systems if whole else graph.n_atoms
+        where = (graph, group, n_groups, self.cutoff, None if whole else self.n_layers)
+        if isinstance(self.settings, PaperSettings):
+            frames = paper_frames(*where, self.settings, self._n_turns)
+            frames = frames.with_mirror_images() if self._mirror else frames
+        else:
+            frames = smooth_frames(*where, self.settings, self._n_turns, mirror=self._mirror)
+        sizes = torch.bincount(group, minlength=n_groups)
+        served = group[frames.owners]
+        of_read = torch.repeat_interleave(sizes[served])
+        readers = offsets(sizes)[served][of_read] + run_index(sizes[served])
+        return frames, Reads(of_read, readers, frames.weights[of_read])
+
+    def _with_lonely(self, graph: Graph, frames: Frames, reads: Reads) -> tuple[Frames, Reads]:
+        """Add the frame of an atom, or a structure, without neighbours: any one is right."""
+        served = torch.zeros_like(graph.numbers, dtype=torch.bool)
+        served[reads.atoms] = True
+        lonely = torch.nonzero(~served)[:, 0]
+        if not len(lonely):
+            return frames, reads
+        one_each = (
+            graph.system_index
+            if self.ensemble_name == "global"
+            else torch.arange(len(served), device=served.device)
+        )
+        counts = torch.unique_consecutive(one_each[lonely], return_counts=True)[1]
+        owners = lonely[counts.cumsum(0) - counts]
+        ones = graph.vectors.new_ones(len(lonely), requires_grad=False)
+        eye = torch.eye(3, dtype=ones.dtype, device=ones.device).expand(len(owners), 3, 3)
+        some = Frames(eye, owners, ones[: len(owners)], len(owners))
+        more = Reads(frames.n_frames + torch.repeat_interleave(counts), lonely, ones)
+        return Frames.cat([frames, some]), Reads.cat([reads, more])
 
     def ensemble(self, graph: Graph) -> Ensemble:
         """Choose the frames of a graph and plan their evaluation.
@@ -182,41 +223,42 @@ class Symmetrized(Wrapped):
         Args:
             graph: Edges sorted by centre; frames are differentiable functions of its vectors.
         """
-        local = self.ensemble_name == "local"
-        frames = self.frames(graph)
-        frames = frames.where(torch.argsort(frames.owners, stable=True))
-        domain = frames.owners if local else graph.system_index[frames.owners]
-        n_groups = graph.n_atoms if local else graph.n_systems
-        total = segment_sum(frames.weights, domain, n_groups)
-        coefficients = frames.weights / total[domain]
-        rotations = frames.rotations
-        readers = frames.owners if local else torch.full_like(frames.owners, -1)
-        if self.symmetry == "O(3)":
-            mirror = rotations.new_tensor(_MIRROR)[:, None]
-            rotations = torch.stack([rotations, mirror * rotations], 1).flatten(0, 1)
-            coefficients, domain, readers = (
-                x.repeat_interleave(2) for x in (0.5 * coefficients, domain, readers)
+        frames, reads = self.frames(graph)
+        total = segment_sum(reads.weights, reads.atoms, graph.n_atoms)
+        if self.ensemble_name == "global":
+            domains = Domains.from_labels(graph.system_index, graph.n_systems)
+            domain = graph.system_index[frames.owners]
+        elif self._shares:
+            domains = Domains.around(
+                graph, reads.frames, reads.atoms, frames.n_frames, self.n_layers
             )
-        domains = (
-            Domains.ego(graph, self.n_layers)
-            if local
-            else Domains.from_labels(graph.system_index, graph.n_systems)
+            domain = torch.arange(frames.n_frames, device=frames.owners.device)
+        else:
+            atoms = torch.arange(graph.n_atoms, device=frames.owners.device)
+            domains = Domains.around(graph, atoms, atoms, graph.n_atoms, self.n_layers)
+            domain = frames.owners
+        expansion = Expansion(graph, domains, self.n_layers)
+        return Ensemble(
+            rotations=frames.rotations,
+            domain=domain,
+            reads=reads.frames,
+            readers=reads.atoms,
+            coefficients=reads.weights / total[reads.atoms],
+            expansion=expansion,
+            chunks=self._chunks(expansion, domain),
         )
-        expansion = Expansion(graph, domains)
-        chunks = self._chunks(expansion, domain)
-        return Ensemble(rotations, coefficients, domain, readers, expansion, chunks)
 
     def _chunks(self, expansion: Expansion, domain: Tensor) -> list[slice]:
-        """Ranges of frames that fit the memory budget; at least one frame each."""
+        """Ranges of copies that fit the memory budget; at least one copy each."""
         widest = int(expansion.degree.max()) if len(expansion.degree) else 0
         per_atom = max(1, self.backbone.memory(1, widest))
         budget = max(1, self.memory_budget // per_atom)
         sizes = expansion.domains.sizes[domain].tolist()
         chunks, start, filled = [], 0, 0
-        for frame, size in enumerate(sizes):
+        for copy, size in enumerate(sizes):
             if filled and filled + size > budget:
-                chunks.append(slice(start, frame))
-                start, filled = frame, 0
+                chunks.append(slice(start, copy))
+                start, filled = copy, 0
             filled += size
         return [*chunks, slice(start, len(sizes))] if sizes else []
 
@@ -230,14 +272,14 @@ class Symmetrized(Wrapped):
         energies = graph.vectors.new_zeros(graph.n_atoms, *self.columns)
         tensors = zero_tensors(self.tensors, energies)
         for chunk in ensemble.chunks:
-            copies, of_node, reads = ensemble.copies(chunk)
-            rotated = torch.einsum(
-                "eij,ej->ei", ensemble.rotations[copies.frames], copies.graph.vectors
-            )
+            copies, reads = ensemble.copies(chunk)
+            rotations = ensemble.rotations[chunk][copies.copies]
+            rotated = torch.einsum("eij,ej->ei", rotations, copies.graph.vectors)
             copied, turned = predict(self.backbone, copies.graph.with_vectors(rotated))
-            copied = copied[: len(of_node)].to(energies.dtype)
-            share = torch.einsum("n,n...->n...", ensemble.coefficients[of_node], copied)
-            energies = energies.index_add(0, copies.nodes[reads], share[reads])
-            for name, value in ensemble.turn_back(turned, of_node, reads).items():
-                tensors[name] = tensors[name].index_add(0, copies.nodes[reads], value)
+            copied = copied[copies.reads].to(energies.dtype)
+            share = torch.einsum("n,n...->n...", ensemble.coefficients[reads], copied)
+            readers = ensemble.readers[reads]
+            energies = energies.index_add(0, readers, share)
+            for name, value in ensemble.turn_back(turned, copies, reads).items():
+                tensors[name] = tensors[name].index_add(0, readers, value)
         return energies, tensors

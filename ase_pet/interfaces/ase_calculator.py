@@ -21,6 +21,7 @@ from ase_pet.formats import Model
 from ase_pet.interfaces.ase_models import make_engine, read_models
 from ase_pet.interfaces.ase_structures import (
     ase_results,
+    changes_between,
     given_or_last,
     is_structure,
     require_atoms,
@@ -212,8 +213,10 @@ class PETCalculator(WithUncertainty, Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last evaluation; charge and spin in ``atoms.info`` count."""
-        changes: list[str] = super().check_state(atoms, tol=tol)
-        if self.atoms is not None and any(
+        if self.atoms is None:
+            return list(all_changes)
+        changes = changes_between(atoms, self.atoms, tol)
+        if any(
             state_of(atoms, name, default) != state_of(self.atoms, name, default)
             for name, default in self._state.items()
         ):
@@ -317,11 +320,7 @@ class PETCalculator(WithUncertainty, Calculator):
         results = self.engine(self.system_of(structures))
         for atoms in structures:
             self.warn_if_uncertain(atoms)
-        ends = np.cumsum([len(atoms) for atoms in structures])
-        return [
-            ase_results(results, k, slice(end - len(atoms), end), atoms)
-            for k, (atoms, end) in enumerate(zip(structures, ends.tolist(), strict=True))
-        ]
+        return ase_results(results, structures)
 
     def system_of(self, structures: Sequence[Atoms]) -> System:
         """Structures as the engine takes them, their elements checked, with charges and spins."""

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
-from ase.stress import full_3x3_to_voigt_6_stress
 
 from ase_pet.data import Results, System
 from ase_pet.errors import GeometryError
+
+#: Places of xx, yy, zz, yz, xz, xy in a flattened symmetric matrix.
+VOIGT = [0, 4, 8, 5, 2, 1]
 
 
 def system_from_atoms(structures: Sequence[Atoms]) -> System:
@@ -35,16 +37,21 @@ def system_from_atoms(structures: Sequence[Atoms]) -> System:
             raise GeometryError(f"{name}no atoms; add at least one")
         try:
             system = System(
-                torch.tensor(atoms.positions, dtype=torch.float64),
-                torch.tensor(atoms.numbers, dtype=torch.int64),
-                torch.tensor(atoms.cell.array, dtype=torch.float64)[None],
-                torch.tensor(atoms.pbc, dtype=torch.bool)[None],
-                torch.zeros(len(atoms), dtype=torch.int64),
+                _tensor(atoms.positions, np.float64),
+                _tensor(atoms.numbers, np.int64),
+                _tensor(atoms.cell.array[None], np.float64),
+                _tensor(atoms.pbc[None], np.bool_),
+                _tensor(np.zeros(len(atoms)), np.int64),
             )
         except GeometryError as error:
             raise GeometryError(f"{name}{error}") from None
         systems.append(system)
     return System.cat(systems)
+
+
+def _tensor(values: np.ndarray, dtype: type) -> torch.Tensor:
+    """A tensor of its own."""
+    return torch.from_numpy(np.array(values, dtype))
 
 
 def evaluate_together(
@@ -74,29 +81,58 @@ def evaluate_together(
         raise
 
 
-def ase_results(results: Results, k: int, part: slice, atoms: Atoms) -> dict[str, Any]:
-    """Results of structure ``k``, in arrays of its own."""
-    energy = float(results.energy[k])
-    found: dict[str, Any] = {
-        "energy": energy,
-        "free_energy": energy,
-        "energies": results.energies[part].cpu().numpy().copy(),
-        "forces": results.forces[part].cpu().numpy().copy(),
-    }
-    if has_volume(atoms):
-        virials = {"stress": results.virial[k], "stresses": results.virials[part]}
-        for name, value in virials.items():
-            if not bool(value.isnan().any()):  # which is how a model with direct forces says no
-                stress = value.cpu().numpy() / atoms.get_volume()
-                found[name] = full_3x3_to_voigt_6_stress(stress)
-    if not atoms.pbc.any():
-        found |= {name: value[k].cpu().numpy().copy() for name, value in results.tensors.items()}
-    return found
+def ase_results(results: Results, structures: Sequence[Atoms]) -> list[dict[str, Any]]:
+    """Results of each structure of a batch, in arrays of its own."""
+    tensors = {name: value.cpu().numpy() for name, value in results.tensors.items()}
+    energy, energies, forces, virial, virials = (
+        value.cpu().numpy()
+        for value in (
+            results.energy, results.energies, results.forces, results.virial, results.virials
+        )
+    )  # fmt: skip
+    every, end = [], 0
+    for k, atoms in enumerate(structures):
+        part = slice(end, end := end + len(atoms))
+        found: dict[str, Any] = {
+            "energy": float(energy[k]),
+            "free_energy": float(energy[k]),
+            "energies": energies[part].copy(),
+            "forces": forces[part].copy(),
+        }
+        volume = volume_of(atoms)
+        if volume:
+            of_atoms = virials[part].reshape(-1, 9)[:, VOIGT] / volume
+            whole = virial[k].reshape(9)[VOIGT] / volume
+            # NaN is how a model with direct forces says that there is none.
+            stresses = {"stress": whole, "stresses": of_atoms}
+            found |= {name: x for name, x in stresses.items() if not np.isnan(x).any()}
+        if not atoms.pbc.any():
+            found |= {name: value[k].copy() for name, value in tensors.items()}
+        every.append(found)
+    return every
 
 
 def is_structure(given: object) -> bool:
     """Whether it has what is read from ``Atoms``; the ``Atoms`` of ASE 4 are another class."""
     return all(hasattr(given, name) for name in ("positions", "numbers", "cell", "pbc"))
+
+
+def changes_between(one: Atoms, other: Atoms, tol: float) -> list[str]:
+    """What differs by more than ``tol``, as ASE names it, many times faster than ASE finds it."""
+    arrays = {
+        "positions": (one.positions, other.positions),
+        "numbers": (one.numbers, other.numbers),
+        "cell": (one.cell.array, other.cell.array),
+        "pbc": (one.pbc, other.pbc),
+    }
+    return [name for name, (a, b) in arrays.items() if _differ(a, b, tol)]
+
+
+def _differ(a: np.ndarray, b: np.ndarray, tol: float) -> bool:
+    if a.shape != b.shape or np.array_equal(a, b):
+        return a.shape != b.shape
+    # Not (> tol), because comparisons with NaN are false.
+    return not (np.abs(np.subtract(a, b, dtype=float)) <= tol).all()
 
 
 def given_or_last(atoms: Atoms | None, last: Atoms | None) -> Atoms:
@@ -119,8 +155,13 @@ def require_atoms(given: object) -> None:
 
 def has_volume(atoms: Atoms) -> bool:
     """Whether the cell has a volume, and with it the structure a stress."""
-    cell = atoms.cell
-    return bool(cell.rank == 3 and cell.volume > 1e-10 * np.prod(cell.lengths()))
+    return volume_of(atoms) > 0.0
+
+
+def volume_of(atoms: Atoms) -> float:
+    """Volume of the cell, Å³; zero if it is flat, but for rounding."""
+    volume = atoms.cell.volume
+    return float(volume) if volume > 1e-10 * np.prod(atoms.cell.lengths()) else 0.0
 
 
 def require_volume(atoms: Atoms) -> None:

@@ -129,10 +129,16 @@ def finish(system: System, pairs: Pairs, cutoff: float) -> Edges:
     )
 
 
-def within(vectors: Tensor, cutoff: float) -> Tensor:
-    """The last word on who is a neighbour: |vector| < cutoff, [n_pairs], bool."""
-    x, y, z = vectors.unbind(1)
-    near: Tensor = (x * x + y * y + z * z).sqrt() < cutoff
+def within(vectors: Tensor, cutoff: float, buffer: Tensor | None = None) -> Tensor:
+    """The last word on who is a neighbour: |vector| < cutoff, [n_pairs], bool.
+
+    Args:
+        vectors: [n_pairs, 3], Å.
+        cutoff: Å.
+        buffer: Of the shape of the vectors, to work in.
+    """
+    x, y, z = torch.mul(vectors, vectors, out=buffer).unbind(1)
+    near: Tensor = (x + y).add_(z).sqrt_() < cutoff
     return near
 
 

@@ -20,10 +20,14 @@ import torch
 from torch import Tensor
 
 from ase_pet.data import Edges, System
-from ase_pet.data.graph import edge_vectors
+from ase_pet.data.graph import edge_vectors, lattice_offsets
+from ase_pet.data.system import FARTHEST
 from ase_pet.neighbors.base import NeighborSearch
 from ase_pet.neighbors.images import transform
 from ase_pet.neighbors.search import check_cutoff, within
+
+#: Å, more than rounding errors of a distance, however far from the origin.
+ROUNDING = 64 * torch.finfo(torch.float64).eps * FARTHEST
 
 
 class VerletSkin:
@@ -50,9 +54,7 @@ class VerletSkin:
         self.search = search
         self.skin = skin
         self.n_builds = 0
-        self._cutoff = 0.0
-        self._reference: System | None = None
-        self._edges: Edges | None = None
+        self._long: _LongList | None = None
 
     def __call__(self, system: System, cutoff: float) -> Edges:
         """Return the neighbour list of ``system`` within ``cutoff`` (Å).
@@ -61,32 +63,79 @@ class VerletSkin:
             NeighborError: If the list would not fit in memory.
             ValueError: If ``cutoff`` is not a positive number.
         """
+        return self.measured(system, cutoff)[0]
+
+    @torch.inference_mode(False)  # in which a caller may be now, and not when lists are used again
+    def measured(self, system: System, cutoff: float) -> tuple[Edges, Tensor]:
+        """The same list with its edge vectors, by which it was filtered.
+
+        The list is the one of the step before, in the same tensors, while its pairs are the same.
+
+        Returns:
+            The neighbour list and vectors [n_edges, 3], Å, float64.
+
+        Raises:
+            NeighborError: If the list would not fit in memory.
+            ValueError: If ``cutoff`` is not a positive number.
+        """
         check_cutoff(cutoff)
         if self.skin == 0 or system.n_atoms == 0:
             self.n_builds += 1
-            return self.search(system, cutoff)
-        if self._edges is None or not self._covers(system, cutoff):
-            self._reference = self._edges = None  # nothing half-built survives an error
-            self._edges = self.search(system, cutoff + self.skin)
-            self._reference = system.copy()
-            self._cutoff = cutoff
+            edges = self.search(system, cutoff)
+            return edges, edges.vectors(system)
+        if self._long is None or not self._long.covers(system, cutoff):
+            self._long = None  # nothing half-built survives an error
+            edges = self.search(system, cutoff + self.skin)
+            self._long = _LongList(edges, system.copy(), cutoff, cutoff + self.skin)
             self.n_builds += 1
-        return _shorten(self._edges, system, cutoff)
+        return self._long.filtered(system)
 
-    def _covers(self, system: System, cutoff: float) -> bool:
-        reference = self._reference
+
+class _LongList:
+    """A list that reaches beyond the cutoff, and which of its edges were within it at last.
+
+    Args:
+        edges: All pairs within ``radius`` at the time of the reference.
+        reference: The structures then.
+        cutoff: Å.
+        radius: Å.
+    """
+
+    def __init__(self, edges: Edges, reference: System, cutoff: float, radius: float) -> None:
+        self.edges, self.reference = edges, reference
+        self.cutoff, self.radius = cutoff, radius
+        self.offsets = lattice_offsets(reference, edges.centers, edges.shifts)
+        self.near: Tensor | None = None  # until it is filtered for the first time
+        # Large arrays, which would otherwise be asked of the operating system at every step.
+        self.buffers = torch.empty_like(self.offsets), torch.empty_like(self.offsets)
+
+    def covers(self, system: System, cutoff: float) -> bool:
+        """Whether no pair within the cutoff can be missing."""
+        then = self.reference
         return (
-            reference is not None
-            and cutoff == self._cutoff
-            and system.positions.device == reference.positions.device
-            and torch.equal(system.system_index, reference.system_index)
-            and torch.equal(system.pbc, reference.pbc)
-            and torch.equal(system.numbers, reference.numbers)
-            and bool((closest_missed(reference, system, cutoff + self.skin) >= cutoff).all())
+            cutoff == self.cutoff
+            and system.positions.device == then.positions.device
+            and system.counts == then.counts
+            and torch.equal(system.pbc, then.pbc)
+            and torch.equal(system.numbers, then.numbers)
+            and closest_missed(then, system, self.radius) >= cutoff
         )
 
+    def filtered(self, system: System) -> tuple[Edges, Tensor]:
+        """The edges within the cutoff, and their vectors [n_edges, 3], Å."""
+        edges = self.edges
+        still = torch.equal(system.cell, self.reference.cell)
+        pairs = edges.centers, edges.others, edges.shifts
+        offsets = self.offsets if still else None
+        vectors = edge_vectors(system, *pairs, offsets, self.buffers)
+        near = within(vectors, self.cutoff, self.buffers[1])
+        if self.near is None or not torch.equal(near, self.near):
+            self.near, self.kept = near, near.nonzero().flatten()
+            self.short = _select(edges, self.kept, near.cumsum(0) - 1)
+        return self.short, vectors.index_select(0, self.kept)
 
-def closest_missed(reference: System, system: System, radius: float) -> Tensor:
+
+def closest_missed(reference: System, system: System, radius: float) -> float:
     """Lower bound on the present distance of pairs that were at least ``radius`` (Å) apart.
 
     Args:
@@ -95,26 +144,32 @@ def closest_missed(reference: System, system: System, radius: float) -> Tensor:
         radius: Å, reach of the list.
 
     Returns:
-        [n_systems], Å: σ_min(F) radius - (|u|₁ + |u|₂), less a bound on rounding errors.
+        Å: σ_min(F) radius - (|u|₁ + |u|₂), the least of all structures, less a bound on rounding
+        errors.
     """
     index, n = system.system_index, system.n_systems
     if torch.equal(reference.cell, system.cell):
-        shrink = system.cell.new_ones(n)
+        reach: Tensor | float = radius
         left = system.positions - reference.positions
     else:
         # On the CPU: small matrices. F is the identity perpendicular to the periodic vectors.
         old, new = (torch.stack([reference.cell, system.cell]) * system.pbc.unsqueeze(-1)).cpu()
         deformation = torch.eye(3, dtype=old.dtype) + torch.linalg.pinv(old) @ (new - old)
-        shrink = torch.linalg.svdvals(deformation)[:, -1].to(system.cell.device)
+        reach = radius * torch.linalg.svdvals(deformation)[:, -1].to(system.cell.device)
         moved = transform(reference.positions, deformation.to(system.cell.device), index)
         left = system.positions - moved
-    rows = index.unsqueeze(1).expand_as(left)
-    drift = left.new_zeros(n, 3).scatter_reduce(0, rows, left, "mean", include_self=False)
-    lengths = torch.linalg.vector_norm(left - drift[index], dim=1)
-    first, second = two_largest(lengths, index, n)
-    rounding = 1e-9 + 64 * torch.finfo(left.dtype).eps * float(system.positions.abs().amax())
-    bound: Tensor = shrink * radius - (first + second) - rounding
-    return bound
+    return float((reach - two_farthest(left, index, n)).min()) - ROUNDING
+
+
+def two_farthest(moves: Tensor, index: Tensor, n: int) -> Tensor:
+    """Sum of the two largest displacements [m, 3] from their mean, by ``index`` [m]: [n]."""
+    if n == 1:
+        lengths = torch.linalg.vector_norm(moves - moves.mean(0), dim=1)
+        return torch.topk(lengths, min(2, len(lengths)))[0].sum()
+    rows = index.unsqueeze(1).expand_as(moves)
+    drift = moves.new_zeros(n, 3).scatter_reduce(0, rows, moves, "mean", include_self=False)
+    first, second = two_largest(torch.linalg.vector_norm(moves - drift[index], dim=1), index, n)
+    return first + second
 
 
 def two_largest(values: Tensor, index: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -127,11 +182,11 @@ def two_largest(values: Tensor, index: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return first, values.new_zeros(n).scatter_reduce(0, index, rest, "amax")
 
 
-def _shorten(edges: Edges, system: System, cutoff: float) -> Edges:
-    vectors = edge_vectors(system, edges.centers, edges.others, edges.shifts)
-    kept = within(vectors, cutoff).nonzero().flatten()
-    place = torch.empty_like(edges.reverse)
-    place[kept] = torch.arange(len(kept), device=kept.device)
+def _select(edges: Edges, kept: Tensor, place: Tensor) -> Edges:
+    """The edges ``kept`` [n_kept] of a list, where ``place`` [n_edges] says what becomes of each.
+
+    Of an edge and its reverse, both or none are kept.
+    """
     centers, others, shifts, reverse = (
         part.index_select(0, kept)
         for part in (edges.centers, edges.others, edges.shifts, edges.reverse)

@@ -35,6 +35,12 @@ def cosine_cutoff(r: Tensor, cutoff: float | Tensor, width: float) -> Tensor:
     return 0.5 * (1.0 + torch.cos(math.pi * t))
 
 
+def cosine_cutoff_and_slope(r: Tensor, cutoff: float, width: float) -> tuple[Tensor, Tensor]:
+    """:func:`cosine_cutoff` and its derivative by ``r``, per Å, which is never positive."""
+    t = ((r - cutoff) / width + 1.0).clamp_(0.0, 1.0).mul_(math.pi)
+    return torch.cos(t).add_(1.0).mul_(0.5), torch.sin(t).mul_(-0.5 * math.pi / width)
+
+
 def smooth_step(t: Tensor) -> Tensor:
     """Rise from 0 at t ≤ 0 to 1 at t ≥ 1 with two continuous derivatives.
 

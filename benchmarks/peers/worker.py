@@ -22,6 +22,7 @@ import os
 import sys
 import time
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +59,35 @@ def torchmdnet(model: str, dtype: str, **options: Any) -> Any:
     return TMDNETCalculator(model, **options)
 
 
-def metatomic(model: str, dtype: str, **options: Any) -> Any:
-    """metatomic's, of a model that was exported in the precision in which it computes."""
-    from metatomic_ase import MetatomicCalculator
+def metatomic(model: str, dtype: str, batch_size: int = 0, **options: Any) -> Any:
+    """metatomic's, of a model that was exported in the precision in which it computes.
+
+    With a ``batch_size``, averaged over 84 orientations, so many at a time.
+    """
+    from metatomic_ase import MetatomicCalculator, SymmetrizedCalculator
 
     if dtype != "float32":
         raise ValueError(f"metatrain exports in the precision of training, float32; got {dtype}")
-    return MetatomicCalculator(model, device="cpu", **options)
+    calc = MetatomicCalculator(model, device="cpu", **options)
+    return SymmetrizedCalculator(calc, batch_size=batch_size) if batch_size else calc
 
 
-CODES = {"ase_pet": ase_pet, "matgl": matgl, "torchmdnet": torchmdnet, "metatomic": metatomic}
+def pet_kokkos(model: str, dtype: str, **options: Any) -> Any:
+    """pet-kokkos's, of a model that its converter made: a path without ``.json``."""
+    from pet_kokkos.ase import PETCalculator
+
+    if dtype != "float32":
+        raise ValueError(f"pet-kokkos's wheel computes in float32, got {dtype}")
+    return PETCalculator(model, **options)
+
+
+CODES = {
+    "ase_pet": ase_pet,
+    "matgl": matgl,
+    "torchmdnet": torchmdnet,
+    "metatomic": metatomic,
+    "pet_kokkos": pet_kokkos,
+}
 
 
 def memory() -> dict[str, float]:
@@ -100,10 +120,12 @@ def main() -> None:
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
 
-    import torch
     from ase import Atoms
 
-    torch.set_num_threads(int(threads))
+    if find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(int(threads))
     calc = CODES[code](model, dtype, **json.loads(rest[0] if rest else "{}"))
     atoms = None
 

@@ -29,7 +29,8 @@ from ase_pet.data import Graph
 from ase_pet.potentials.constants import Constant
 from ase_pet.potentials.cutoffs import cosine_cutoff, cotangent_switch
 from ase_pet.potentials.pet.adaptive import adaptive_cutoffs
-from ase_pet.potentials.pet.modern_energies import Energies
+from ase_pet.potentials.pet.evaluation import energies, is_constant
+from ase_pet.potentials.pet.modern_energies import ModernNetwork
 from ase_pet.potentials.pet.modern_hypers import DIRECT, ModernPETHypers
 from ase_pet.potentials.pet.modern_layers import (
     Combination,
@@ -149,7 +150,7 @@ class ModernPET(nn.Module):
             UnknownSpeciesError: If an element is not among ``species``.
             ValueError: If a charge or multiplicity is beyond the model's table.
         """
-        if self.long_range is None and _is_constant(self):
+        if self.long_range is None and is_constant(self):
             return self._energies(graph)
         return self._read(graph)["energy"]
 
@@ -266,10 +267,11 @@ class ModernPET(nn.Module):
         """Energies [n_atoms] of a network whose weights are constants."""
         species = self.species_table(graph.numbers)
         graph, factors = self._within(graph)
-        inputs = (graph, species, self._condition(graph))
+        condition = self._condition(graph)
+        added = None if condition is None else condition[graph.system_index]
+        network, depth = ModernNetwork(self, species, added), self.hypers.depth
         vectors = graph.vectors.to(self.dtype)
-        found: Tensor = Energies.apply(vectors, factors, self, inputs)  # type: ignore[no-untyped-call]
-        return self.hypers.energy_scale * found
+        return self.hypers.energy_scale * energies(graph, vectors, factors, depth, network)
 
     def _features(self, inputs: Environments, graph: Graph) -> Iterable[tuple[Tensor, Tensor]]:
         """Nodes [n_atoms, n] and edges [n_edges, d] of each layer that is read."""
@@ -311,17 +313,6 @@ class ModernPET(nn.Module):
         _require_whole("spin", spin, 1, h.max_spin)
         found: Tensor = self.conditioning(charge, spin)
         return found
-
-
-def _is_constant(module: nn.Module) -> bool:
-    """Whether no weight requires a gradient; ``parameters()`` takes several times as long."""
-    for weight in module._parameters.values():
-        if weight is not None and weight.requires_grad:
-            return False
-    for child in module._modules.values():
-        if child is not None and not _is_constant(child):
-            return False
-    return True
 
 
 def _distances(graph: Graph) -> Tensor:

@@ -1,204 +1,181 @@
 """The energies of a ModernPET, with their derivatives written by hand.
 
 The same function of the same weights as that of :mod:`~ase_pet.potentials.pet.modern_layers`, which
-serves where weights are differentiated, too. It needs fewer operations than autograd, and atoms go
-through the layers part by part, each part small enough for the caches of a processor.
+serves where weights are differentiated, too.
+
+What a block leaves in the row of an atom's own token is overwritten by the next block: nodes go
+from block to block beside the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
-from ase_pet.data import Graph
-from ase_pet.potentials.pet.modern_layers import Combination, MessageLayer, Readout
-from ase_pet.potentials.pet.modern_parts import PairPullback, Part
-from ase_pet.potentials.pet.pullbacks import Pullback, layer_norm, perceptron
-from ase_pet.potentials.pet.tokens import lengths
+from ase_pet.potentials.pet.evaluation import Evaluation, Merge
+from ase_pet.potentials.pet.modern_layers import Block, Combination, MessageLayer, Readout
+from ase_pet.potentials.pet.parts import Part, join
+from ase_pet.potentials.pet.pullbacks import Pullback, layer_norm, normalize, perceptron
 
 if TYPE_CHECKING:
     from ase_pet.potentials.pet.modern import ModernPET
 
+#: From gradients by nodes, if they are read, and by tokens to those by nodes and messages or rows.
+PairPullback = Callable[[Tensor | None, Tensor], tuple[Tensor, Tensor]]
+#: The same of a whole layer.
+LayerPullback = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 SplitPullback = Callable[[Tensor], tuple[Tensor, Tensor]]
-#: Tokens that are evaluated together.
-ROWS = 2048
 
 
-class Energies(torch.autograd.Function):
-    """Energies [n_atoms] of a network whose weights are constants, in its units.
-
-    Differentiable once, with respect to the vectors [n_edges, 3] of the edges, Å, and their cutoff
-    factors [n_edges].
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        vectors: Tensor,
-        factors: Tensor,
-        model: ModernPET,
-        inputs: tuple[Graph, Tensor, Tensor | None],
-    ) -> Tensor:
-        """Evaluate; ``inputs`` are the graph, species of atoms, condition of structures."""
-        graph, species, condition = inputs
-        with torch.inference_mode():  # operations are dispatched faster in it
-            ctx.run = run = _Run(graph, vectors, factors)
-            energies, ctx.pull = run.network(model, species, condition)
-        return energies.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients with respect to vectors and factors."""
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "energies of a model with constant weights have first derivatives only: call "
-                "requires_grad_(True) on the model for create_graph=True"
-            )
-        if ctx.pull is None:
-            raise RuntimeError("these energies were differentiated before; evaluate them again")
-        pull, ctx.pull = ctx.pull, None
-        with torch.inference_mode():
-            pull(gradients[0])
-            by_vectors, by_factors = ctx.run.pull()
-        return by_vectors.clone(), by_factors.clone(), None, None
-
-
-class _Run:
-    """One evaluation: what all parts of the network share, and the gradients that they gather.
+class ModernNetwork:
+    """The layers of a network for one evaluation.
 
     Args:
-        graph: Edges within the cutoffs.
-        vectors: [n_edges, 3], Å, in the network's dtype.
-        factors: [n_edges].
+        model: The weights.
+        species: [n_atoms], rows of its tables.
+        added: [n_atoms, n], to the nodes after each layer; or None.
     """
 
-    def __init__(self, graph: Graph, vectors: Tensor, factors: Tensor) -> None:
-        self.graph, self.factors = graph, factors
-        self.geometry = torch.cat([vectors, lengths(vectors)], 1)
-        # Small enough for any softmax, where there is no neighbour.
-        self.present = factors.clamp_min(torch.finfo(factors.dtype).tiny)
-        self.by_geometry = torch.zeros_like(self.geometry)
-        self.by_factors = torch.zeros_like(factors)
-        self.by_logarithms = torch.zeros_like(factors)
-        self.parts = [self._part(*where) for where in _divide(graph)]
+    def __init__(self, model: ModernPET, species: Tensor, added: Tensor | None) -> None:
+        self.model, self.species, self.added = model, species, added
 
-    def _part(self, atoms: slice, edges: slice, counts: Tensor) -> Part:
-        return Part(
-            atoms,
-            edges,
-            counts,
-            geometry=self.geometry[edges],
-            logarithms=self.present[edges].log(),
-            by_geometry=self.by_geometry[edges],
-            by_logarithms=self.by_logarithms[edges],
-        )
+    def __call__(self, run: Evaluation) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """Energies of the atoms that are read, and what takes their gradient back."""
+        self.run, arranged = run, run.arrangement
+        self.neighbors = self.species.index_select(0, arranged.others)
+        self.species = self.species.index_select(0, arranged.atoms)
+        self.added = None if self.added is None else self.added.index_select(0, arranged.atoms)
+        return self.residual() if self.model.hypers.messages == "residual" else self.feedforward()
 
-    def pull(self) -> tuple[Tensor, Tensor]:
-        """The gradients gathered, with respect to vectors and factors."""
-        by_lengths = self.by_geometry[:, 3:] / self.geometry[:, 3:]
-        return (
-            torch.addcmul(self.by_geometry[:, :3], by_lengths, self.geometry[:, :3]),
-            torch.addcdiv(self.by_factors, self.by_logarithms, self.present),
-        )
-
-    def network(
-        self, model: ModernPET, species: Tensor, condition: Tensor | None
-    ) -> tuple[Tensor, Callable[[Tensor], None]]:
-        """Energies [n_atoms], and what takes their gradient back."""
-        evaluate = self.residual if model.hypers.messages == "residual" else self.feedforward
-        added = None if condition is None else condition[self.graph.system_index]
-        return evaluate(model, species, species[self.graph.others], added)
-
-    def feedforward(
-        self, model: ModernPET, species: Tensor, neighbors: Tensor, added: Tensor | None
-    ) -> tuple[Tensor, Callable[[Tensor], None]]:
-        """One stream of nodes and messages through all layers, read at the end.
-
-        Args:
-            model: The network.
-            species: [n_atoms], rows of tables.
-            neighbors: [n_edges], likewise.
-            added: [n_atoms, n], to the nodes after each layer.
-        """
-        messages, nodes = model.edge_species(neighbors), model.node_species[0](species)
-        pulls: list[tuple[PairPullback, Pullback]] = []
+    def feedforward(self) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """One stream of nodes and messages through all layers, read at the end."""
+        model, run = self.model, self.run
+        messages, nodes = model.edge_species(self.neighbors), model.node_species[0](self.species)
+        pulls: list[tuple[LayerPullback, Pullback]] = []
         for k, layer in enumerate(cast("Iterable[MessageLayer]", model.layers)):
-            first = model.edge_species.weight if k == 0 else None
-            nodes, tokens, pull_layer = self.layer(layer, nodes, messages, neighbors, first)
-            nodes = nodes if added is None else nodes + added
-            mixed, pull_mixed = self.combination(cast("Combination", model.combinations[k]), tokens)
-            messages = mixed.add_(messages)
+            n_edges = run.extent(k + 1)[1]
+            nodes, tokens, pull_layer = self.layer(layer, k, nodes, messages)
+            mixed, pull_mixed = self.combination(
+                cast("Combination", model.combinations[k]), k, tokens
+            )
+            messages = mixed.add_(messages[:n_edges])
             pulls.append((pull_layer, pull_mixed))
-        readout = cast("Readout", model.energies[0])
-        energies, pull_readout = self.readout(readout, nodes, messages)
+        energies, pull_readout = self.readout(cast("Readout", model.energies[0]), nodes, messages)
 
         def pull(g: Tensor) -> None:
             by_nodes, by_messages = pull_readout(g)
             while pulls:
                 pull_layer, pull_mixed = pulls.pop()
                 by_nodes, further = pull_layer(by_nodes, pull_mixed(by_messages))
-                by_messages = further.add_(by_messages)
+                further[: len(by_messages)] += by_messages
+                by_messages = further
 
         return energies, pull
 
-    def residual(
-        self, model: ModernPET, species: Tensor, neighbors: Tensor, added: Tensor | None
-    ) -> tuple[Tensor, Callable[[Tensor], None]]:
+    def residual(self) -> tuple[Tensor, Callable[[Tensor], None]]:
         """Layers that begin with fresh nodes and are all read; see :meth:`feedforward`."""
-        messages, reverse = model.edge_species(neighbors), self.graph.reverse
-        energies = messages.new_zeros(len(species))
-        pulls: list[tuple[PairPullback, SplitPullback]] = []
+        model, run = self.model, self.run
+        messages = model.edge_species(self.neighbors)
+        n_read, m_read = run.extent(run.depth - 1)
+        energies = messages.new_zeros(n_read)
+        pulls: list[tuple[LayerPullback, SplitPullback]] = []
         for k, layer in enumerate(cast("Iterable[MessageLayer]", model.layers)):
-            first = model.edge_species.weight if k == 0 else None
-            nodes = model.node_species[k](species)
-            nodes, tokens, pull_layer = self.layer(layer, nodes, messages, neighbors, first)
-            nodes = nodes if added is None else nodes + added
-            read, pull_read = self.readout(cast("Readout", model.energies[k]), nodes, tokens)
-            energies, messages = energies + read, 0.5 * (messages + tokens[reverse])
+            n_atoms, _ = run.extent(k)
+            nodes = model.node_species[k](self.species[:n_atoms])
+            nodes, tokens, pull_layer = self.layer(layer, k, nodes, messages)
+            heads = cast("Readout", model.energies[k])
+            read, pull_read = self.readout(heads, nodes[:n_read], tokens[:m_read])
+            energies = energies + read
             pulls.append((pull_layer, pull_read))
+            if k < run.depth - 1:
+                further = run.reversed(tokens, k + 1)
+                messages = further.add_(messages[: len(further)]).mul_(0.5)
 
         def pull(g: Tensor) -> None:
-            by_messages = torch.zeros_like(messages)
+            by_messages: Tensor | None = None  # of the layer after
             while pulls:
-                pull_layer, pull_read = pulls.pop()
+                k, (pull_layer, pull_read) = len(pulls) - 1, pulls.pop()
                 by_nodes, by_tokens = pull_read(g)
-                _, further = pull_layer(by_nodes, by_tokens + by_messages[reverse])
-                by_messages = 0.5 * (further + by_messages)
+                if by_messages is not None:
+                    by_messages.mul_(0.5)
+                    back = run.reversed_back(by_messages, k)
+                    back[: len(by_tokens)] += by_tokens
+                    by_tokens = back
+                _, further = pull_layer(by_nodes, by_tokens)
+                if by_messages is not None:
+                    further[: len(by_messages)] += by_messages
+                by_messages = further
 
         return energies, pull
 
     def layer(
-        self,
-        layer: MessageLayer,
-        nodes: Tensor,
-        messages: Tensor,
-        neighbors: Tensor,
-        first: Tensor | None,
-    ) -> tuple[Tensor, Tensor, PairPullback]:
-        """A message-passing layer, part by part; see :meth:`Part.layer`."""
-        done = [
-            part.layer(layer, nodes[part.atoms], messages[part.edges], neighbors[part.edges], first)
-            for part in self.parts
-        ]
+        self, layer: MessageLayer, k: int, nodes: Tensor, messages: Tensor
+    ) -> tuple[Tensor, Tensor, LayerPullback]:
+        """Layer k, part by part: nodes that go on and tokens of all its edges."""
+        first = self.model.edge_species.weight if k == 0 else None
+        table = first if layer.neighbor_species is None else layer.neighbor_species.weight
+        embedding = (layer.coordinates.weight, layer.coordinates.bias)
+        merge, parts = Merge(embedding, None, layer.compress, table), self.run.of_layer(k)
+        done = [self.advance(layer, merge, k, part, nodes, messages) for part in parts]
         pulls = [pull for _, _, pull in done]
 
         def pull(by_nodes: Tensor, by_tokens: Tensor) -> tuple[Tensor, Tensor]:
-            found = [
-                pulls.pop(0)(by_nodes[part.atoms], by_tokens[part.edges]) for part in self.parts
-            ]
-            return _join([nodes for nodes, _ in found]), _join([edges for _, edges in found])
+            found = []
+            for part in parts:
+                goes_on = part.atoms.stop <= len(by_nodes)
+                of_part = by_nodes[part.atoms] if goes_on else None
+                found.append(pulls.pop(0)(of_part, by_tokens[part.edges]))
+            return join([nodes for nodes, _ in found]), join([edges for _, edges in found])
 
-        return _join([nodes for nodes, _, _ in done]), _join([edges for _, edges, _ in done]), pull
+        going_on = [nodes for nodes, _, _ in done if nodes is not None]
+        return join(going_on), join([edges for _, edges, _ in done]), pull
 
-    def combination(self, layer: Combination, tokens: Tensor) -> tuple[Tensor, Pullback]:
-        """What feedforward messages take up, [n_edges, d].
+    def advance(
+        self,
+        layer: MessageLayer,
+        merge: Merge,
+        k: int,
+        part: Part,
+        nodes: Tensor,
+        messages: Tensor,
+    ) -> tuple[Tensor | None, Tensor, PairPullback]:
+        """Layer k on a part: nodes, if anybody reads them, and tokens of the edges."""
+        only = part.hop > 0 and self.run.is_last(part, k)
+        residual = self.model.hypers.messages == "residual"
+        into = None if k == 0 else messages[part.edges]
+        tokens, pull_merged = merge.tokens(self.run, part, self.neighbors[part.edges], into)
+        rows, of_part = part.rows(tokens), nodes[part.atoms]
+        blocks = [cast("Block", block) for block in layer.blocks]
+        bias = part.bias(blocks[0], central=True)
+        pulls: list[PairPullback] = []
+        goes_on: Tensor | None = of_part
+        for block in blocks:
+            assert goes_on is not None
+            last = block is blocks[-1]
+            node = not (last and (part.hop > 0 if residual else only))
+            goes_on, rows, pull_block = _transform(
+                part, block, goes_on, rows, bias, node=node, last=last and only
+            )
+            pulls.append(pull_block)
+        if goes_on is not None and self.added is not None:
+            goes_on = goes_on + self.added[part.atoms]
 
-        Reversing twice leaves every edge where it was, so that the gradient of a reversal is one.
-        """
-        reverse, d = self.graph.reverse, tokens.shape[1]
+        def pull(by_nodes: Tensor | None, by_tokens: Tensor) -> tuple[Tensor, Tensor]:
+            by_rows = part.rows_of(by_tokens, last=only)
+            while pulls:
+                by_nodes, by_rows = pulls.pop()(by_nodes, by_rows)
+            assert by_nodes is not None
+            return by_nodes, pull_merged(by_rows.index_select(0, part.slots))
+
+        return goes_on, part.edges_of(rows, last=only), pull
+
+    def combination(self, layer: Combination, k: int, tokens: Tensor) -> tuple[Tensor, Pullback]:
+        """What feedforward messages of layer k + 1 take up from tokens of layer k."""
+        d, parts = tokens.shape[1], self.run.of_layer(k + 1)
+        reverse, n_edges = self.run.arrangement.reverse, self.run.extent(k + 1)[1]
 
         def mix(part: Part) -> tuple[Tensor, Pullback]:
             others = tokens.index_select(0, reverse[part.edges])
@@ -207,46 +184,81 @@ class _Run:
             mixed, pull_mlp = perceptron(normed, layer.mlp)
             return mixed, lambda g: pull_norm(pull_mlp(g))
 
-        mixed, pull_mixed = self.each(mix)
+        mixed, pull_mixed = _each(parts, mix)
 
         def pull(g: Tensor) -> Tensor:
             by_pair = pull_mixed(g)
-            return by_pair[:, d:].index_select(0, reverse).add_(by_pair[:, :d]).add_(g)
+            by_tokens = self.run.reversed_back(by_pair[:, d:], k)
+            by_tokens[:n_edges].add_(by_pair[:, :d]).add_(g)
+            return by_tokens
 
-        return mixed.add_(tokens), pull
+        return mixed.add_(tokens[:n_edges]), pull
 
     def readout(self, heads: Readout, nodes: Tensor, edges: Tensor) -> tuple[Tensor, SplitPullback]:
-        """Energies [n_atoms] that one layer is read for."""
-        centers, factors = self.graph.centers, self.factors
+        """Energies of the atoms that are read, that one layer is read for."""
+        run, n_edges = self.run, len(edges)
+        centers, factors = run.arrangement.centers[:n_edges], run.factors[:n_edges]
         of_nodes, pull_nodes = perceptron(nodes, heads.nodes)
-        of_edges, pull_edges = self.each(lambda part: perceptron(edges[part.edges], heads.edges))
+        parts = run.of_layer(run.depth - 1)
+        of_edges, pull_edges = _each(parts, lambda part: perceptron(edges[part.edges], heads.edges))
         energies = of_nodes[:, 0].index_add(0, centers, of_edges[:, 0] * factors)
 
         def pull(g: Tensor) -> tuple[Tensor, Tensor]:
             by_term = g.index_select(0, centers)
-            self.by_factors.addcmul_(by_term, of_edges[:, 0])
+            run.by_factors[:n_edges].addcmul_(by_term, of_edges[:, 0])
             return pull_nodes(g[:, None]), pull_edges((by_term * factors)[:, None])
 
         return energies, pull
 
-    def each(self, evaluate: Callable[[Part], tuple[Tensor, Pullback]]) -> tuple[Tensor, Pullback]:
-        """Rows of edges [n_edges, d], made part by part."""
-        done = [evaluate(part) for part in self.parts]
-        pulls = [pull for _, pull in done]
-        rows = _join([rows for rows, _ in done])
-        return rows, lambda g: _join([pulls.pop(0)(g[part.edges]) for part in self.parts])
+
+def _transform(
+    part: Part,
+    block: Block,
+    nodes: Tensor,
+    rows: Tensor,
+    bias: Tensor,
+    *,
+    node: bool,
+    last: bool,
+) -> tuple[Tensor | None, Tensor, PairPullback]:
+    """A transformer block: nodes [n_atoms, n], and rows, of which own ones are overwritten.
+
+    ``node``: whether anybody reads the nodes that it makes; ``last``: see :meth:`Part.transform`.
+    """
+    part.own(rows).copy_(block.contract(nodes) if block.wide else nodes)
+    read, rows, pull_rows = part.transform(block, rows, bias, node=node, last=last)
+    pulls: list[Pullback] = []
+    made = read
+    if read is not None and block.wide:
+        made = block.expand(read).add_(nodes)
+        normed, pull_norm = normalize(made, block.norm_node)
+        step, pull_mlp = perceptron(normed, block.node_mlp.layers)
+        made, pulls = step.add_(made), [pull_norm, pull_mlp]
+
+    def pull(by_nodes: Tensor | None, by_rows: Tensor) -> tuple[Tensor, Tensor]:
+        by_read = by_nodes
+        if by_nodes is not None and block.wide:
+            by_nodes = pulls[0](pulls[1](by_nodes)).add_(by_nodes)
+            by_read = by_nodes @ block.expand.weight
+        by_rows = pull_rows(by_read, by_rows)
+        own = part.own(by_rows)
+        if not block.wide:
+            before = own.clone()
+        elif by_nodes is None:
+            before = own @ block.contract.weight
+        else:
+            before = torch.addmm(by_nodes, own, block.contract.weight)
+        own.zero_()
+        return before, by_rows
+
+    return made, rows, pull
 
 
-def _divide(graph: Graph) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Ranges of atoms and of their edges, with the number of edges of each atom."""
-    counts = torch.bincount(graph.centers, minlength=graph.n_atoms)
-    longest = 1 + (int(counts.max()) if len(counts) else 0)
-    start, first = 0, 0
-    for part in torch.split(counts, max(1, ROWS // longest)):
-        stop, last = start + len(part), first + int(part.sum())
-        yield slice(start, stop), slice(first, last), part
-        start, first = stop, last
-
-
-def _join(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _each(
+    parts: list[Part], evaluate: Callable[[Part], tuple[Tensor, Pullback]]
+) -> tuple[Tensor, Pullback]:
+    """Rows of edges [n_edges, d], made part by part."""
+    done = [evaluate(part) for part in parts]
+    pulls = [pull for _, pull in done]
+    rows = join([rows for rows, _ in done])
+    return rows, lambda g: join([pulls.pop(0)(g[part.edges]) for part in parts])

@@ -140,9 +140,12 @@ class ModernPETHypers:
         Feedforward messages are combined with those of the reverse edges once more before they
         are read, and the cutoff of a pair depends on the neighbours of both of its atoms.
         """
-        combined = 1 if self.messages == "feedforward" else 0
-        adaptive = 1 if self.n_neighbors > 0.0 else 0
-        return self.n_message_layers + combined + adaptive
+        return self.depth + (1 if self.n_neighbors > 0.0 else 0)
+
+    @property
+    def depth(self) -> int:
+        """The same at given cutoffs."""
+        return self.n_message_layers + (1 if self.messages == "feedforward" else 0)
 
     @property
     def direct(self) -> tuple[str, ...]:

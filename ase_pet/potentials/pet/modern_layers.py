@@ -27,15 +27,18 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, *, gated: bool) -> None:
         super().__init__()
-        self.gated = gated
         self.w_in = nn.Linear(width, 2 * hidden if gated else hidden)
+        self.act = nn.GLU() if gated else nn.SiLU()
         self.w_out = nn.Linear(hidden, width)
+
+    @property
+    def layers(self) -> tuple[nn.Linear, nn.Module, nn.Linear]:
+        """One after the other."""
+        return self.w_in, self.act, self.w_out
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
-        x = self.w_in(x)
-        x = nn.functional.glu(x) if self.gated else nn.functional.silu(x)
-        out: Tensor = self.w_out(x)
+        out: Tensor = self.w_out(self.act(self.w_in(x)))
         return out
 
 
@@ -58,14 +61,19 @@ class Block(nn.Module):
         self.wide = n != d
         self.qkv = nn.Linear(d, 3 * d)
         self.out = nn.Linear(d, d)
-        self.norm_attention = norm(d)
-        self.norm_mlp = norm(d)
+        self.norm_attention: nn.Module = norm(d)
+        self.norm_mlp: nn.Module = norm(d)
         self.mlp = FeedForward(d, hypers.d_feedforward, gated=gated)
         if self.wide:
             self.contract = nn.Linear(n, d)
             self.expand = nn.Linear(d, n)
             self.norm_node = norm(n)
             self.node_mlp = FeedForward(n, 2 * n, gated=gated)
+
+    @property
+    def layers(self) -> tuple[nn.Linear, nn.Module, nn.Linear]:
+        """Those of the perceptron of tokens."""
+        return self.mlp.layers
 
     def forward(self, nodes: Tensor, edges: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Advance central tokens [n_atoms, n] and edge tokens [n_atoms, n_slots, d].

@@ -24,8 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from ase_pet.data import Graph
-from ase_pet.potentials.cutoffs import cosine_cutoff
+from ase_pet.potentials.cutoffs import cosine_cutoff, cosine_cutoff_and_slope
 from ase_pet.potentials.hypers import check_choices, check_least, check_tokens
+from ase_pet.potentials.pet.evaluation import energies, is_constant
+from ase_pet.potentials.pet.original_energies import Network
 from ase_pet.potentials.pet.tokens import TINY, Environments, Rows, attend, lengths
 from ase_pet.potentials.species import SpeciesTable
 from ase_pet.potentials.tensors import RANKS, anisotropic, symmetric, zero_tensors
@@ -132,6 +134,7 @@ class _Block(nn.Module):
         super().__init__()
         d = hypers.d_model
         self.n_heads = hypers.n_heads
+        self.temperature = 1.0
         self.norm_first = hypers.transformer == "PreLN"
         self.qkv = nn.Linear(d, 3 * d)
         self.out = nn.Linear(d, d)
@@ -142,6 +145,14 @@ class _Block(nn.Module):
             activation,
             nn.Linear(hypers.d_feedforward, d),
         )
+
+    @property
+    def layers(self) -> tuple[nn.Linear, nn.Module, nn.Linear]:
+        """Those of the MLP."""
+        into, act, out = self.mlp
+        assert isinstance(into, nn.Linear)
+        assert isinstance(out, nn.Linear)
+        return into, act, out
 
     def attend(self, x: Tensor, bias: Tensor) -> Tensor:
         """[n_atoms, n_tokens, d], [n_atoms, 1, 1, n_tokens] -> [n_atoms, n_tokens, d]."""
@@ -159,7 +170,7 @@ class _Block(nn.Module):
         return out
 
 
-class _MessageLayer(nn.Module):
+class MessageLayer(nn.Module):
     """One message-passing layer: tokens in, transformer, tokens and energies out."""
 
     def __init__(self, hypers: PETHypers, n_species: int, index: int) -> None:
@@ -284,7 +295,7 @@ class PET(nn.Module):
         self.tensors = hypers.tensors
         self.embedding = nn.Embedding(len(self.species), hypers.d_model)
         self.layers = nn.ModuleList(
-            _MessageLayer(hypers, len(self.species), k) for k in range(hypers.n_message_layers)
+            MessageLayer(hypers, len(self.species), k) for k in range(hypers.n_message_layers)
         )
 
     @property
@@ -312,7 +323,7 @@ class PET(nn.Module):
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
         """
-        return self.predict(graph)[0]
+        return self._energies(graph) if is_constant(self) else self._evaluate(graph)[0]
 
     def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
         """Energies [n_atoms], eV, and tensors of the atoms, in the network's dtype.
@@ -323,7 +334,19 @@ class PET(nn.Module):
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
         """
+        if not self.tensors:
+            return self(graph), {}
         return self.read(self.inputs(graph))
+
+    def _energies(self, graph: Graph) -> Tensor:
+        """Energies [n_atoms] of a network whose weights are constants."""
+        species = self.species_table(graph.numbers)
+
+        def switch(r: Tensor) -> tuple[Tensor, Tensor]:
+            return cosine_cutoff_and_slope(r, self.cutoff, self.hypers.cutoff_width)
+
+        vectors, network = graph.vectors.to(self.dtype), Network(self, species)
+        return energies(graph, vectors, switch, self.n_layers, network)
 
     @property
     def compilable(self) -> bool:

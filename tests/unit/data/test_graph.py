@@ -9,6 +9,7 @@ from ase import Atoms
 from ase_pet.data import Edges, Graph, System
 from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.neighbors import make_search
+from ase_pet.potentials.pet.tokens import keep_edges
 
 
 def skewed() -> tuple[System, Edges]:
@@ -90,3 +91,18 @@ def test_sums_of_structures() -> None:
     joined = replace(graph, system_index=torch.tensor([0, 0, 1]), n_systems=3)
     sums = joined.of_structures(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
     assert sums.tolist() == [[4.0, 6.0], [5.0, 6.0], [0.0, 0.0]]
+
+
+def test_hops_stay_with_the_atoms() -> None:
+    system, edges = skewed()
+    graph = replace(Graph.build(system, edges), hops=torch.tensor([0, 1, 1]))
+    assert Graph.build(system, edges).hops is None
+    for other in (
+        graph.with_vectors(-graph.vectors),
+        keep_edges(graph, torch.arange(graph.n_edges - 1)),
+    ):
+        assert torch.equal(other.hops, graph.hops)
+    with pytest.raises(ValueError, match="hops"):
+        replace(graph, hops=torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="hops"):
+        replace(graph, hops=torch.zeros(3))

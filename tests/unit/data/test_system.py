@@ -33,6 +33,7 @@ def two_atoms(**changes: torch.Tensor) -> System:
         ("system_index", torch.tensor([1, 0]), "system_index: expected sorted"),
         ("system_index", torch.tensor([0, 1]), "system_index: .* from 0 to 0"),
         ("system_index", torch.tensor([-1, 0]), "system_index: expected sorted"),
+        ("system_index", torch.tensor([1, -1]), "system_index: expected sorted"),
     ],
 )
 def test_wrong_arguments_are_named(name: str, value: torch.Tensor, message: str) -> None:
@@ -82,6 +83,33 @@ def test_a_periodic_cell_needs_independent_vectors(rows: list[int]) -> None:
     vectors = torch.stack([k * torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64) for k in rows])
     with pytest.raises(GeometryError, match="cell: the periodic lattice vectors are zero"):
         two_atoms(cell=vectors[None])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_thin_cells_are_refused_where_a_decomposition_refuses_them(seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    turn, other = (
+        torch.linalg.qr(torch.randn(3, 3, generator=draw, dtype=torch.float64))[0] for _ in range(2)
+    )
+    for size in (1e-3, 1.0, 1e4):
+        for exponent in range(-13, 1):
+            singular = size * torch.tensor([1.0, 0.3, 3.3 * 10.0**exponent], dtype=torch.float64)
+            cell = (turn * singular @ other)[None]
+            if float(singular.min()) > 1e-10 * max(1.0, size):
+                assert two_atoms(cell=cell, pbc=torch.ones(1, 3, dtype=torch.bool)).n_atoms == 2
+            else:
+                with pytest.raises(GeometryError, match="linearly dependent"):
+                    two_atoms(cell=cell, pbc=torch.ones(1, 3, dtype=torch.bool))
+
+
+def test_atoms_are_counted_by_structure() -> None:
+    empty = two_atoms(
+        positions=torch.zeros(0, 3, dtype=torch.float64),
+        numbers=torch.zeros(0, dtype=torch.int64),
+        system_index=torch.zeros(0, dtype=torch.int64),
+    )
+    assert (two_atoms().counts, empty.counts) == ([2], [0])
+    assert System.cat([two_atoms(), empty, two_atoms()]).counts == [2, 0, 2]
 
 
 def test_vectors_of_axes_that_are_not_periodic_do_not_matter() -> None:

@@ -14,15 +14,22 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
-from ase.calculators.calculator import PropertyNotImplementedError, all_properties
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+    all_properties,
+)
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.constraints import FixAtoms
 from ase.db import connect
 from ase.io import Trajectory, read
 from ase.md.verlet import VelocityVerlet
 from numpy.testing import assert_allclose
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ase_pet
+from ase_pet import derivatives
 from ase_pet.errors import CheckpointError, GeometryError, NeighborError, UnknownSpeciesError
 from ase_pet.formats import Model, native
 from ase_pet.interfaces.ase_calculator import PETCalculator
@@ -162,6 +169,79 @@ def test_editing_results_corrupts_nothing(calc: PETCalculator) -> None:
     assert calc.get_property("forces", atoms, allow_calculation=False) is None
     atoms.positions[0] -= 5.0
     assert_allclose(atoms.get_forces(), forces, rtol=0, atol=1e-9)
+
+
+class Operations(TorchDispatchMode):
+    """Names of the operations outside of the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.inside = 0
+
+    def leave_out(self, owner: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Count none of those of a function."""
+        function = getattr(owner, name)
+
+        def inside(*args: object, **options: object) -> object:
+            self.inside += 1
+            try:
+                return function(*args, **options)
+            finally:
+                self.inside -= 1
+
+        monkeypatch.setattr(owner, name, inside)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not self.inside:
+            self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_of_dynamics_dispatches_little_around_the_network(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    atoms.calc = PETCalculator(model, symmetry=None)
+    dynamics = VelocityVerlet(atoms, timestep=units.fs)
+    dynamics.run(2)
+    watch = Operations()
+    watch.leave_out(derivatives, "predict", monkeypatch)
+    watch.leave_out(torch.autograd, "grad", monkeypatch)
+    with watch:
+        dynamics.run(1)
+    assert 50 < len(watch.names) <= 90  # 205 if everything were checked and formed anew
+    assert not [name for name in watch.names if "svd" in name or "nonzero" in name]
+
+
+def test_changes_are_those_that_ase_finds(calc: PETCalculator) -> None:
+    atoms = crystal()
+    assert calc.check_state(atoms) == all_changes
+    calc.calculate(atoms)
+    for change, names in (
+        (lambda a: a.positions.__iadd__(1e-9), {"positions"}),
+        (lambda a: a.positions[0].__iadd__(2e-16), set()),
+        (lambda a: a.positions[0].__imul__(np.nan), {"positions"}),
+        (lambda a: a.set_cell(a.cell.array * (1 + 1e-12)), {"cell"}),
+        (lambda a: a.set_atomic_numbers(a.numbers[::-1] - 8), {"numbers"}),
+        (lambda a: a.set_pbc((True, True, False)), {"pbc"}),
+        (lambda a: a.append("H"), {"positions", "numbers"}),
+        (lambda a: a.set_initial_charges([1.0, -1.0]), set()),
+    ):
+        other = atoms.copy()
+        change(other)
+        assert set(calc.check_state(other)) == set(Calculator.check_state(calc, other)) == names
+
+
+def test_asking_again_is_cheap(calc: PETCalculator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dynamics asks for the forces of a step three times."""
+    atoms = crystal()
+    atoms.calc = calc
+    atoms.get_forces()
+    slow = "ase.calculators.calculator.compare_atoms"
+    monkeypatch.setattr(slow, lambda *_, **__: pytest.fail("compared by ASE"))
+    assert calc.check_state(atoms) == []
 
 
 def test_only_changes_that_matter_are_evaluated(

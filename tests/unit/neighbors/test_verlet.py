@@ -9,7 +9,7 @@ from ase_pet.errors import NeighborError
 from ase_pet.neighbors import VerletSkin, make_search
 from ase_pet.neighbors.brute_force import brute_force
 from ase_pet.neighbors.verlet import closest_missed, two_largest
-from tests.neighbor_cases import assert_same, fcc, needs_cuda, system_of
+from tests.neighbor_cases import assert_same, fcc, nasty_case, needs_cuda, system_of
 
 CUTOFF = 3.5
 
@@ -44,6 +44,44 @@ def builds_and_agrees(skin: VerletSkin, system: System, cutoff: float = CUTOFF) 
 def test_small_moves_reuse_the_list(skin: VerletSkin) -> None:
     for seed in range(5):
         assert not builds_and_agrees(skin, moved(fcc(4.0), shake(0.14, seed)))
+
+
+def test_vectors_come_with_the_list_to_the_last_bit() -> None:
+    for kind in ("triclinic", "outside", "small", "mixed_pbc", "open", "batch"):
+        system, cutoff = nasty_case(kind, 2)
+        skin = VerletSkin(brute_force, 0.5)
+        jitter = torch.as_tensor(0.02 * np.random.default_rng(0).normal(size=(system.n_atoms, 3)))
+        wider = strained(system, 0.01 * np.eye(3))
+        for step in (system, moved(system, jitter), moved(wider, jitter)):
+            edges, vectors = skin.measured(step, cutoff)
+            assert torch.equal(vectors, edges.vectors(step))
+            assert_same(edges, brute_force(step, cutoff))
+        assert skin.n_builds == 1
+
+
+def test_indices_are_gathered_again_only_if_other_pairs_are_within(skin: VerletSkin) -> None:
+    first = skin(fcc(4.0), CUTOFF)
+    assert skin(moved(fcc(4.0), shake(0.05)), CUTOFF) is first
+    stretched = strained(fcc(4.0), 0.25 * np.eye(3))  # neighbours from 2.83 to 3.54 Å
+    assert skin(stretched, CUTOFF).n_edges == 0
+    assert first.n_edges == 48
+    assert skin.n_builds == 1
+
+
+def test_lists_made_in_inference_mode_serve_outside() -> None:
+    skin = VerletSkin(brute_force, 0.5)
+    with torch.inference_mode():
+        skin(fcc(4.0), CUTOFF)
+    edges, vectors = skin.measured(moved(fcc(4.0), shake(0.05)), CUTOFF)
+    vectors.requires_grad_(True).index_select(0, edges.reverse).sum().backward()
+    assert skin.n_builds == 1
+
+
+def test_no_edge_within_the_cutoff_from_the_start() -> None:
+    skin = VerletSkin(brute_force, 0.5)
+    edges, vectors = skin.measured(fcc(5.0), CUTOFF)
+    assert (edges.n_edges, vectors.shape) == (0, (0, 3))
+    assert brute_force(fcc(5.0), CUTOFF + 0.5).n_edges == 48
 
 
 def test_large_moves_rebuild_it(skin: VerletSkin) -> None:

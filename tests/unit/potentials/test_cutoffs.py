@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from ase_pet.potentials.cutoffs import bump_switch, cosine_cutoff, cotangent_switch, smooth_step
+from ase_pet.potentials.cutoffs import (
+    bump_switch,
+    cosine_cutoff,
+    cosine_cutoff_and_slope,
+    cotangent_switch,
+    smooth_step,
+)
 
 
 def grid(start: float, stop: float, n: int = 401) -> torch.Tensor:
@@ -78,3 +84,11 @@ def test_gradients_are_finite_everywhere(name: str, dtype: torch.dtype) -> None:
     x = torch.cat([grid(0.0, 8.0).to(dtype), torch.tensor(ends, dtype=dtype)])
     assert bool(torch.isfinite(slopes(FALLING[name], x, 1)).all())
     assert FALLING[name](x).dtype == dtype
+
+
+def test_the_slope_of_the_cosine_is_its_derivative() -> None:
+    r = torch.linspace(0.1, 6.0, 301, dtype=torch.float64)
+    value, slope = cosine_cutoff_and_slope(r, 5.0, 1.3)
+    torch.testing.assert_close(value, cosine_cutoff(r, 5.0, 1.3), rtol=0.0, atol=0.0)
+    expected = slopes(lambda x: cosine_cutoff(x, 5.0, 1.3), r, 1)
+    torch.testing.assert_close(slope, expected, rtol=0.0, atol=1e-14)

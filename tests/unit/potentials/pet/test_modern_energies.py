@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,13 +13,13 @@ from torch import Tensor, nn
 
 from ase_pet.data import Graph
 from ase_pet.derivatives import gradients
-from ase_pet.potentials.pet import ModernPET, modern_energies
+from ase_pet.potentials.pet import ModernPET, parts
 from ase_pet.potentials.pet.pullbacks import (
     attention,
     glu,
     layer_norm,
     linear,
-    norm_linear,
+    mish,
     normalize,
     silu,
 )
@@ -80,7 +81,7 @@ def test_parts_are_as_the_whole(
 ) -> None:
     model = tiny_modern_pet(2, cutoff=2.3, messages=messages)
     whole = both(model, structures)[1]
-    monkeypatch.setattr(modern_energies, "ROWS", 1)  # an atom at a time
+    monkeypatch.setattr(parts, "ROWS", 1)  # an atom at a time
     assert_same(model, structures)
     torch.testing.assert_close(both(model, structures)[1][0], whole[0], rtol=0.0, atol=1e-13)
 
@@ -143,16 +144,13 @@ def _norm(kind: type[nn.Module]) -> nn.Module:
     "operation",
     [
         silu,
+        mish,
         glu,
         lambda x: linear(x, _random(4, 6), _random(4)),
         lambda x: layer_norm(x, _norm(nn.LayerNorm)),
         lambda x: normalize(x, _norm(nn.RMSNorm)),
-        lambda x: norm_linear(x, _norm(nn.RMSNorm), nn.Linear(6, 3).double().requires_grad_(False)),
-        lambda x: norm_linear(
-            x, _norm(nn.LayerNorm), nn.Linear(6, 3).double().requires_grad_(False)
-        ),
     ],
-    ids=["silu", "glu", "linear", "LayerNorm", "RMSNorm", "RMSNorm-linear", "LayerNorm-linear"],
+    ids=["silu", "mish", "glu", "linear", "LayerNorm", "RMSNorm"],
 )
 def test_pullbacks_against_differences(operation: object) -> None:
     torch.manual_seed(0)
@@ -169,13 +167,28 @@ def test_pullbacks_against_differences(operation: object) -> None:
     torch.testing.assert_close((pull(g.clone()) * step).sum(), expected, rtol=1e-8, atol=0.0)
 
 
-def test_attention_against_autograd() -> None:
-    qkv, bias = _random(3, 5, 24).requires_grad_(True), _random(3, 1, 1, 5).requires_grad_(True)
-    g = _random(3, 5, 8).flip(0)
+@pytest.mark.parametrize("size", [1.0, 60.0], ids=["plain", "overflow"])
+@pytest.mark.parametrize("low", [0.0, -2e3], ids=["all", "none"])
+def test_attention_against_autograd(low: float, size: float) -> None:
+    """Exponentials of scores may overflow, and vanish where nothing has a weight."""
+    qkv, bias = (size * _random(3, 5, 24)).requires_grad_(True), _random(3, 1, 1, 5)
+    bias[1] += low
+    bias.requires_grad_(True)
+    g, error = _random(3, 5, 8).flip(0), 1e-15 * max(100.0, -low) * size
     expected = attend(qkv, bias, 2, 1.5)
     by_qkv, by_bias = torch.autograd.grad(expected, [qkv, bias], g)
-    found, pull = attention(qkv.detach(), bias.detach(), 2, 1.5)
-    torch.testing.assert_close(found, expected.detach(), rtol=0.0, atol=1e-14)
-    pulled = pull(g)
-    torch.testing.assert_close(pulled[0], by_qkv, rtol=0.0, atol=1e-14)
-    torch.testing.assert_close(pulled[1], by_bias[:, 0, 0], rtol=0.0, atol=1e-14)
+
+    def heads(rows: Tensor) -> Tensor:
+        return rows.view(3, 5, -1, 2, 4).permute(2, 0, 3, 1, 4).reshape(-1, 6, 5, 4)
+
+    made = heads(qkv.detach())
+    binary = (bias.detach() / math.log(2.0)).repeat(1, 2, 1, 1).view(6, 1, 5)
+    found, pull = attention(*made, binary, 1.5)
+    assert (float(made[0].square().sum(2).max()) > 800.0) == (size > 1.0)
+    torch.testing.assert_close(found, heads(expected.detach())[0], rtol=0.0, atol=error)
+    by_heads = torch.full_like(made, torch.nan)
+    by_bias_of_heads = pull(heads(g)[0], by_heads)
+    torch.testing.assert_close(by_heads, heads(by_qkv), rtol=0.0, atol=error)
+    torch.testing.assert_close(
+        by_bias_of_heads.view(3, 2, 5).sum(1), by_bias[:, 0, 0], rtol=0.0, atol=size * error
+    )

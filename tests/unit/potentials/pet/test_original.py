@@ -195,6 +195,6 @@ def test_memory_is_what_autograd_keeps() -> None:
     pet = tiny_pet(2, d_model=32, d_feedforward=64, n_attention_layers=2)
     vectors = graph.vectors.clone().requires_grad_(True)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        pet(graph.with_vectors(vectors))
+        pet.requires_grad_(True)(graph.with_vectors(vectors))
     estimate = pet.memory(graph.n_atoms, graph.n_edges // graph.n_atoms)
     assert 0.3 * kept < estimate < 3.0 * kept
