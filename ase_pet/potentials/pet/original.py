@@ -323,7 +323,7 @@ class PET(nn.Module):
         Raises:
             UnknownSpeciesError: If an element is not among ``species``.
         """
-        return self._energies(graph) if is_constant(self) else self._evaluate(graph)[0]
+        return self._energies(graph) if is_constant(self) else self._evaluate(self.inputs(graph))[0]
 
     def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
         """Energies [n_atoms], eV, and tensors of the atoms, in the network's dtype.
