@@ -90,12 +90,11 @@ class Engine:
         splines: Take functions of distances from splines; only for models that have some.
         forces: ``"conservative"``, the derivatives of the energy, or ``"direct"``, those of heads;
             only for models that have some.
-        compile: Evaluate the network as ``torch.compile`` has it, see
-            :class:`~ase_pet.potentials.compiled.Compiled`.
+        compile: Let ``torch.compile`` make kernels of the network.
 
     Raises:
-        ValueError: If an option has a value that is not named here, or a charge, spin, splines or
-            direct forces are asked of a model without them.
+        ValueError: If an option has a value that is not named here, or a charge, spin, splines,
+            direct forces or compilation are asked of a model without them.
     """
 
     def __init__(
@@ -128,6 +127,8 @@ class Engine:
         self.bare = bare.requires_grad_(False)
         if splines:
             self.bare.backbone = with_splines(self.bare.backbone)
+        if compile:
+            self.bare.backbone = Compiled(self.bare.backbone)
         if neighbors == "auto" and math.isinf(self.bare.cutoff):
             neighbors = "cell_list"  # others become slow where boxes are long and empty
         self.search = make_search(neighbors, device=str(self.device))
@@ -135,16 +136,13 @@ class Engine:
         self.copies = symmetry is not None and self.bare.backbone.symmetry is None
         self.forces = forces
         self.has_stress = forces == "conservative" or "stress" in direct_heads(self.bare.backbone)
-        self.compiled = compile
         self.memory_budget = memory_budget
         self._totals: dict[Way | None, Total] = {None: self._unaveraged()}
         self.total(self.way(1, periodic=True))  # refuses options that do not go together
 
     def _unaveraged(self) -> Total:
         """What is evaluated where no rotated copies are made, and in each of them."""
-        backbone: Backbone = self.bare.backbone
-        if self.compiled:
-            backbone = Compiled(backbone)
+        backbone = self.bare.backbone
         if self.forces == "direct":
             backbone = Direct(backbone, oriented=self.copies)
         if self.symmetry == "O(3)" and backbone.symmetry == "SO(3)":

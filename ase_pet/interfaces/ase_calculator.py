@@ -89,9 +89,9 @@ class PETCalculator(WithUncertainty, Calculator):
             stress from heads that some PETs of metatrain have, equivariant likewise. Nothing is
             differentiated, which is faster, and they are the derivatives of no energy: dynamics
             does not conserve one, and relaxations may not converge tightly (``docs/pet.md``).
-        compile: Let ``torch.compile`` make kernels of the network, CUDA graphs on a GPU. It is meant
-            for GPUs and long runs: the first evaluation takes a minute or more, once for all
-            sizes, and a C++ compiler; ``docs/compile.md`` says what a CPU gains.
+        compile: Let ``torch.compile`` make kernels of the network, CUDA graphs on a GPU. For GPUs
+            and long runs: the first evaluation takes a minute or more, once for all sizes, and a
+            C++ compiler; ``docs/compile.md`` says what a CPU gains.
         target: Which energy of a model that was trained on several: a name (metatrain) or a number
             (original PET). It is chosen when the file is read, for good.
         uncertainty_threshold: Warn once when the uncertainty of an atom's energy, or of a
