@@ -17,7 +17,7 @@ from ase_pet.ecse.settings import AUTO
 from ase_pet.ecse.symmetrized import SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
-from ase_pet.potentials.base import Backbone, check_state, takes_charge, takes_spin, with_splines
+from ase_pet.potentials.base import check_state, takes_charge, takes_spin, with_splines
 from ase_pet.potentials.compiled import Compiled
 from ase_pet.potentials.direct import Direct, direct_heads, direct_results
 from ase_pet.potentials.species import symbols

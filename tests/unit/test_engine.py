@@ -39,7 +39,7 @@ def ask(engine: Engine, *structures: Atoms) -> Results:
             {"symmetry": "O(2)"},
             r"symmetry: expected one of .* or None \(bare model\), got 'O\(2\)'",
         ),
-        ({"ensemble": "shared"}, "ensemble: expected one of .*auto.*, got 'shared'"),
+        ({"ensemble": "own"}, "ensemble: expected one of .*auto.*, got 'own'"),
         ({"skin": -0.1}, "skin: expected a finite length in Å, at least 0, got -0.1"),
         ({"skin": float("nan")}, "skin: expected a finite length"),
         ({"dtype": "float16"}, "dtype: expected 'float32' or 'float64', got 'float16'"),
@@ -261,10 +261,13 @@ def test_direct_results_of_several_batches_come_back_in_order(
 def test_costs_are_those_of_the_ensembles() -> None:
     system = system_from_atoms([STRUCTURES["molecule"]])
     found = Engine(total(2)).costs(system)
-    assert list(found) == [None, "local", "global"]
+    assert list(found) == [None, "shared", "global", "local"]
     assert (found[None].n_copies, found[None].n_atoms) == (1, 5)
     assert found["global"].n_atoms == 5 * found["global"].n_copies
     assert found["local"].n_copies > found["global"].n_copies > 1
+    assert found["local"].n_copies > found["shared"].n_copies > 1
+    assert list(Engine(total(1)).costs(system)) == [None, "local", "shared", "global"]
+    assert list(Engine(total(1), weights="paper").costs(system)) == [None, "local", "global"]
     assert list(Engine(Total(tiny_tensornet())).costs(system)) == [None]
 
 
@@ -380,5 +383,5 @@ def test_a_spin_is_used_or_refused() -> None:
 
 
 def test_options_are_checked_where_no_copies_need_them() -> None:
-    with pytest.raises(ValueError, match="weights: expected 'smooth', 'paper' or settings"):
+    with pytest.raises(ValueError, match="weights: expected one of 'auto', 'smooth'"):
         Engine(Total(tiny_tensornet()), weights="soft")
