@@ -42,7 +42,7 @@ def show_info(
         Path | None, typer.Option(help="Count what each ensemble takes for this structure.")
     ] = None,
     symmetry: Symmetry = "O3",
-    weights: Weights = "smooth",
+    weights: Weights = "auto",
     dtype: Dtype = None,
     target: Target = None,
     json: Json = False,
@@ -129,7 +129,7 @@ def check_model(
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
     symmetry: Symmetry = "O3",
     ensemble: Ensemble = "auto",
-    weights: Weights = "smooth",
+    weights: Weights = "auto",
     device: Device = "auto",
     target: Target = None,
     json: Json = False,

@@ -72,7 +72,8 @@ class PETCalculator(WithUncertainty, Calculator):
             ``None``. Models that are invariant by construction, such as TensorNet, are evaluated
             once, without coordinate systems.
         ensemble: ``"auto"``, ``"local"`` or ``"global"``.
-        weights: Weights of the coordinate systems: ``"smooth"``, ``"paper"`` or settings.
+        weights: Weights of the coordinate systems: ``"auto"``, ``"smooth"``, ``"lean"``,
+            ``"paper"`` or settings.
         neighbors: ``"auto"``, ``"torch_cluster"``, ``"vesin"``, ``"cell_list"`` or
             ``"brute_force"``.
         skin: Å by which neighbour lists are larger than needed, to be reused between steps.
@@ -88,9 +89,9 @@ class PETCalculator(WithUncertainty, Calculator):
             stress from heads that some PETs of metatrain have, equivariant likewise. Nothing is
             differentiated, which is faster, and they are the derivatives of no energy: dynamics
             does not conserve one, and relaxations may not converge tightly (``docs/pet.md``).
-        compile: Let ``torch.compile`` make kernels of the network, CUDA graphs on a GPU. It is meant
-            for GPUs and long runs: the first evaluation takes a minute or more, once for all
-            sizes, and a C++ compiler; ``docs/compile.md`` says what a CPU gains.
+        compile: Let ``torch.compile`` make kernels of the network, CUDA graphs on a GPU. For GPUs
+            and long runs: the first evaluation takes a minute or more, once for all sizes, and a
+            C++ compiler; ``docs/compile.md`` says what a CPU gains.
         target: Which energy of a model that was trained on several: a name (metatrain) or a number
             (original PET). It is chosen when the file is read, for good.
         uncertainty_threshold: Warn once when the uncertainty of an atom's energy, or of a
@@ -118,7 +119,7 @@ class PETCalculator(WithUncertainty, Calculator):
         dtype: str | torch.dtype | None = None,
         symmetry: str | None = "O(3)",
         ensemble: str = "auto",
-        weights: str | Settings = "smooth",
+        weights: str | Settings = "auto",
         neighbors: str = "auto",
         skin: float = 0.5,
         memory_budget: int | str = "2GB",

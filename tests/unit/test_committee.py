@@ -97,7 +97,7 @@ def test_ensembles_and_types_of_the_members() -> None:
     assert CommitteeEngine(members[1:] * 2).choose(4, False) is None
     deep = Engine(Total(tiny_pet(2)), device="cpu", dtype="float32")
     mixed = CommitteeEngine([members[0], deep])
-    assert mixed.choose(4, False) == "global and local"
+    assert mixed.choose(4, False) == "local and shared"
     assert (CommitteeEngine(members).dtype, mixed.dtype) == ("float64", None)
 
 
