@@ -105,9 +105,12 @@ def main() -> None:
     """Measure, print, write ``results/shift.json`` after each model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--orientations", type=int, default=240)
+    parser.add_argument("--models", default="", help="those whose names begin so")
     given = parser.parse_args()
     data: dict[str, Any] = {}
     for name, model, structures in cases():
+        if not name.startswith(given.models):
+            continue
         data[name] = one = measure(model, structures, given.orientations)
         rows = [[way, *v.values()] for way, v in one.items() if isinstance(v, dict)]
         show(name, ["", *COLUMNS], rows)

@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
-from common import CHECKPOINTS, RESULTS, show, write
+from common import CHECKPOINTS, RESULTS, console, show, write
 
 from ase_pet import PETCalculator
 from ase_pet.formats import Model
 from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.total import Total
 
-N_STEPS = 401
+N_STEPS = 201
 #: Weights and ensembles that are measured, and those of the figure.
 WAYS = [
     *((weights, "local") for weights in ("paper", "smooth-3", "smooth", "lean")),
     *((weights, "shared") for weights in ("smooth", "lean")),
-    *((weights, "global") for weights in ("paper", "smooth", "lean")),
+    ("smooth", "global"),
 ]
 DRAWN = ("bare", "paper, local", "smooth, local", "smooth, shared", "lean, shared")
 
@@ -147,6 +147,7 @@ def main() -> None:
                 if which in DRAWN:
                     figures.setdefault(f"{name}: {label}", {})[which] = p
                 data[f"{name}: {label}: {which}"] = row
+                console.print(f"{name}: {label}: {which}: {row[0]:.3g} eV/Å, {row[1]:.3g} eV/Å²")
     columns = ["path", "surface", "max |F| eV/Å", "max |dF/dx| eV/Å²", "max |ΔE + F·Δx| eV"]
     show("Smoothness along paths", columns, rows)
     write("smoothness", data)
