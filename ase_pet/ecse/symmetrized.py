@@ -14,12 +14,14 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ase_pet.data import Graph, run_index
+from ase_pet.ecse.classes import Evaluation, alike, classify
 from ase_pet.ecse.ensemble import Copies, Domains, Expansion, offsets
 from ase_pet.ecse.frames import Frames, Reads
 from ase_pet.ecse.paper import paper_frames
@@ -30,6 +32,12 @@ from ase_pet.ecse.smooth import smooth_frames
 from ase_pet.potentials.base import Backbone
 from ase_pet.potentials.tensors import predict, rank, turn, zero_tensors
 from ase_pet.potentials.wrapped import Wrapped
+
+#: Estimate of the bytes that an edge takes that is compared with another and not evaluated.
+_COMPARED = 400
+
+#: Hops that tell the atoms of a structure apart.
+_WHOLE = 8
 
 SYMMETRIES = ("O(3)", "SO(3)")
 ENSEMBLES = ("local", "shared", "global")
@@ -42,21 +50,29 @@ class Ensemble:
     Attributes:
         rotations: [n_copies, 3, 3], differentiable functions of the edge vectors; mirror images
             are improper.
+        owners: [n_copies], int64, the atom that made the frame.
+        labels: [n_copies], int64, sorted, equal for copies that may be the same; ``None`` if no
+            two may be.
         domain: [n_copies], int64, the domain on which each copy is evaluated.
         reads: [n_reads], int64, sorted: copies, of which atoms read their energies.
         readers: [n_reads], int64, these atoms.
         coefficients: [n_reads], differentiable; they add up to 1 for each atom.
         expansion: Makes the copies.
-        chunks: Ranges of copies whose evaluation fits the memory budget.
+        chunks: Ranges of copies whose evaluation fits the memory budget, if those that may be
+            the same are.
+        budget: How many atoms fit it.
     """
 
     rotations: Tensor
+    owners: Tensor
+    labels: Tensor | None
     domain: Tensor
     reads: Tensor
     readers: Tensor
     coefficients: Tensor
     expansion: Expansion
     chunks: list[slice]
+    budget: int
 
     @property
     def n_copies(self) -> int:
@@ -71,12 +87,49 @@ class Ensemble:
         copies = self.expansion.copies(self.domain[chunk], of_read, self.readers[start:stop])
         return copies, slice(start, stop)
 
+    @torch.no_grad()
+    def evaluations(self) -> Iterator[Evaluation]:
+        """All copies, chunk by chunk; of those that are the same one is evaluated."""
+        pending = self.chunks[::-1]
+        while pending:
+            chunk = pending.pop()
+            found = self._evaluation(chunk)
+            middle = (chunk.start + chunk.stop) // 2
+            if found.n_atoms > self.budget and middle > chunk.start:  # fewer are the same
+                pending += [slice(middle, chunk.stop), slice(chunk.start, middle)]
+            else:
+                yield found
+
+    def _evaluation(self, chunk: slice) -> Evaluation:
+        copies, reads = self.copies(chunk)
+        rotations, coefficients = self.rotations[chunk].detach(), self.coefficients[reads].detach()
+        vectors = torch.einsum("eij,ej->ei", rotations[copies.copies], copies.graph.vectors)
+        graph = copies.graph.with_vectors(vectors)
+        of_read, n_copies = self.reads[reads] - chunk.start, len(rotations)
+        amplitudes = segment_sum(coefficients, of_read, n_copies)
+        classes = None
+        if self.labels is not None:
+            own = torch.nonzero(self.readers[reads] == self.owners[chunk][of_read])[:, 0]
+            roots = of_read.new_full((n_copies,), -1)
+            roots[of_read[own]] = copies.reads[own]
+            shares = coefficients.new_zeros(copies.graph.n_atoms)
+            shares[copies.reads] = coefficients / amplitudes[of_read]
+            classes = classify(copies, graph, roots, self.labels[chunk], shares)
+            graph = graph if classes is None else classes.graph
+        return Evaluation(chunk, copies, rotations, graph, reads, coefficients, amplitudes, classes)
+
     def turn_back(
-        self, tensors: dict[str, Tensor], copies: Copies, reads: slice
+        self, tensors: dict[str, Tensor], nodes: Tensor, reads: slice
     ) -> dict[str, Tensor]:
-        """Shares of the tensors of copies, as they are read, in the original orientation."""
+        """Shares of the tensors of copies in the original orientation.
+
+        Args:
+            tensors: Of all nodes, rotated.
+            nodes: [n_reads], int64, those that are read.
+            reads: Which reads these are.
+        """
         dtype = self.rotations.dtype
-        chosen = {name: value[copies.reads].to(dtype) for name, value in tensors.items()}
+        chosen = {name: value[nodes].to(dtype) for name, value in tensors.items()}
         turned = turn(chosen, self.rotations[self.reads[reads]].transpose(1, 2))
         shares = self.coefficients[reads]
         return {name: shares.view(-1, *[1] * rank(name)) * value for name, value in turned.items()}
@@ -133,6 +186,8 @@ class Symmetrized(Wrapped):
         self.ensemble_name = ensemble
         self.settings = settings(weights, ensemble)
         self.memory_budget = memory_budget
+        #: Whether copies that are the same are evaluated once; results do not depend on it.
+        self.merges = not self.takes_positions
 
     def around(self, backbone: Backbone) -> Symmetrized:
         """The same average of another backbone of the same reach."""
@@ -224,6 +279,12 @@ class Symmetrized(Wrapped):
             graph: Edges sorted by centre; frames are differentiable functions of its vectors.
         """
         frames, reads = self.frames(graph)
+        labels = self._labels(graph, frames)
+        if labels is not None:
+            labels, order = torch.sort(labels, stable=True)
+            place = torch.empty_like(order)
+            place[order] = torch.arange(len(order), device=order.device)
+            frames, reads = frames.where(order), reads.renumbered(place)
         total = segment_sum(reads.weights, reads.atoms, graph.n_atoms)
         if self.ensemble_name == "global":
             domains = Domains.from_labels(graph.system_index, graph.n_systems)
@@ -238,29 +299,31 @@ class Symmetrized(Wrapped):
             domains = Domains.around(graph, atoms, atoms, graph.n_atoms, self.n_layers)
             domain = frames.owners
         expansion = Expansion(graph, domains, self.n_layers)
+        widest = int(expansion.degree.max()) if len(expansion.degree) else 0
+        per_atom = max(1, self.backbone.memory(1, widest))
+        budget = max(1, self.memory_budget // per_atom)
+        compared = min(1.0, _COMPARED * widest / per_atom)
         return Ensemble(
             rotations=frames.rotations,
+            owners=frames.owners,
+            labels=labels,
             domain=domain,
             reads=reads.frames,
             readers=reads.atoms,
             coefficients=reads.weights / total[reads.atoms],
             expansion=expansion,
-            chunks=self._chunks(expansion, domain),
+            chunks=_chunks(expansion.domains.sizes[domain], labels, budget, compared),
+            budget=budget,
         )
 
-    def _chunks(self, expansion: Expansion, domain: Tensor) -> list[slice]:
-        """Ranges of copies that fit the memory budget; at least one copy each."""
-        widest = int(expansion.degree.max()) if len(expansion.degree) else 0
-        per_atom = max(1, self.backbone.memory(1, widest))
-        budget = max(1, self.memory_budget // per_atom)
-        sizes = expansion.domains.sizes[domain].tolist()
-        chunks, start, filled = [], 0, 0
-        for copy, size in enumerate(sizes):
-            if filled and filled + size > budget:
-                chunks.append(slice(start, copy))
-                start, filled = copy, 0
-            filled += size
-        return [*chunks, slice(start, len(sizes))] if sizes else []
+    @torch.no_grad()
+    def _labels(self, graph: Graph, frames: Frames) -> Tensor | None:
+        """Labels of copies that may be the same."""
+        if not self.merges:
+            return None
+        depth = self.n_layers + (self.settings.shared_hops if self._shares else -1)
+        depth = max(depth, _WHOLE) if self.ensemble_name == "global" else depth
+        return alike(graph, frames.rotations, frames.owners, depth)
 
     def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
         """Energies [n_atoms, ...], eV, and tensors of the atoms, in the dtype of ``graph.vectors``.
@@ -280,6 +343,28 @@ class Symmetrized(Wrapped):
             share = torch.einsum("n,n...->n...", ensemble.coefficients[reads], copied)
             readers = ensemble.readers[reads]
             energies = energies.index_add(0, readers, share)
-            for name, value in ensemble.turn_back(turned, copies, reads).items():
+            for name, value in ensemble.turn_back(turned, copies.reads, reads).items():
                 tensors[name] = tensors[name].index_add(0, readers, value)
         return energies, tensors
+
+
+def _chunks(sizes: Tensor, labels: Tensor | None, budget: int, compared: float) -> list[slice]:
+    """Ranges of copies that fit a budget; at least one copy each.
+
+    Args:
+        sizes: Atoms of copies, [n_copies].
+        labels: [n_copies], sorted: of equal ones in a range all but the first are compared only.
+        budget: Atoms.
+        compared: What an atom that is compared takes of what one takes that is evaluated.
+    """
+    first = torch.ones_like(sizes, dtype=torch.bool)
+    if labels is not None:
+        first[1:] = labels.diff() != 0
+    less = torch.where(first, sizes, compared * sizes).tolist()
+    chunks, start, filled = [], 0, 0.0
+    for copy, size in enumerate(sizes.tolist()):
+        if filled and filled + less[copy] > budget:
+            chunks.append(slice(start, copy))
+            start, filled = copy, 0.0
+        filled += less[copy] if filled else size
+    return [*chunks, slice(start, len(less))] if less else []

@@ -1,0 +1,271 @@
+r"""Rotated copies that are the same: one of each class is evaluated, for all.
+
+In a crystal most copies differ only in the numbers of their atoms: the frames of an atom that its
+site symmetry joins, and those of equivalent atoms. Copy M is copy P if there is a map of its atoms
+and edges to those of P under which elements, rotated vectors (within :data:`TOLERANCE`), the ends
+and reverses of edges, and the relative coefficients of what is read are the same. Energies and
+gradients by rotated vectors are then those of P at the images, times the ratio of coefficients;
+each copy turns them back by its own rotation, so that the symmetrised energy and its gradient are
+what they would be without classes.
+
+Copies that may be the same have equal fingerprints, sums over the edges of the atom that made the
+frame:
+
+.. math::
+    F = \sum_e \sin(k\cdot R\,r_e + l_j), \qquad
+    l_i \leftarrow z_i + \frac{1}{n_i}\sum_e \sin(q\,|r_e| + l_j),
+
+with z a number for each element, and k and q arbitrary. Nothing is rounded to a grid whose lines
+could part what is equal. The map follows from that atom, edge by edge, in the order of
+:math:`k\cdot R\,r_e`; if a fingerprint misled, a copy is evaluated for itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ase_pet.data import Graph, run_index
+from ase_pet.ecse.ensemble import Copies
+from ase_pet.ecse.frames import directions
+from ase_pet.ecse.segments import segment_sum
+
+#: Å. Rounding leaves less than 1e-12 in rotated vectors of cells of 1000 Å; forces differ by what
+#: a displacement of this size changes, less than differences of energies in float64 resolve.
+TOLERANCE = 1e-10
+#: Relative difference of coefficients that is taken for rounding.
+_SAME_SHARE = 1e-12
+#: Distance of fingerprints up to which they count as equal.
+_GAP = 1e-9
+#: k and q, 1/Å: along no symmetry axis, and of no rational ratio to anything.
+_DIRECTION = (0.9134172, 1.3478641, 0.6180339)
+_RADIAL = 1.7320513
+#: Numbers of elements, charges and spins.
+_PHASES = (1.6180339, 0.7071067, 2.2360679)
+
+
+def alike(graph: Graph, rotations: Tensor, owners: Tensor, depth: int) -> Tensor | None:
+    """Label copies that may be the same.
+
+    Args:
+        graph: Edges sorted by centre.
+        rotations: Of copies, [n_copies, 3, 3].
+        owners: [n_copies], int64, the atom that made each frame.
+        depth: Hops around its neighbours in which atoms tell copies apart.
+
+    Returns:
+        [n_copies], int64; ``None`` if no two copies are alike, or in single precision.
+    """
+    if rotations.dtype != torch.float64 or len(owners) < 2:
+        return None
+    kinds, degree = _kinds(graph), torch.bincount(graph.centers, minlength=graph.n_atoms)
+    labels, phases = kinds, _RADIAL * directions(graph.vectors)[1]
+    for _ in range(depth):
+        terms = torch.sin(phases + labels[graph.others])
+        sums = segment_sum(terms, graph.centers, graph.n_atoms)
+        labels = kinds + sums / degree.clamp_min(1)
+    counts = degree[owners]
+    copy = torch.repeat_interleave(counts)
+    edges = (degree.cumsum(0) - degree)[owners][copy] + run_index(counts)
+    turned = (rotations.new_tensor(_DIRECTION) @ rotations)[copy]
+    terms = torch.sin((turned * graph.vectors[edges]).sum(1) + labels[graph.others[edges]])
+    prints = segment_sum(terms, copy, len(owners)) + labels[owners]
+    values, order = torch.sort(prints)
+    ends = torch.nn.functional.pad(values.diff() > _GAP, (1, 0)).cumsum(0)
+    found = torch.empty_like(owners)
+    found[order] = ends
+    return found if int(ends[-1]) + 1 < len(owners) else None
+
+
+def _kinds(graph: Graph) -> Tensor:
+    """A number for each atom that tells elements, charges and spins of structures apart."""
+    kinds = _PHASES[0] * graph.numbers.to(torch.float64)
+    for phase, state in zip(_PHASES[1:], (graph.charge, graph.spin), strict=True):
+        if state is not None:
+            kinds = kinds + phase * state[graph.system_index]
+    return kinds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classes:
+    """What is evaluated of some copies, and whose results each copy takes.
+
+    Attributes:
+        graph: The representatives, as one disconnected graph; its vectors are rotated.
+        represents: [n_copies], bool, whether a copy is a representative.
+        edges: [n_edges], int64, the edge of ``graph`` that is an edge of the copies.
+        nodes: [n_nodes], int64, likewise of nodes.
+    """
+
+    graph: Graph
+    represents: Tensor
+    edges: Tensor
+    nodes: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Copies that are evaluated together.
+
+    Attributes:
+        chunk: Range of the copies.
+        copies: All of them, not rotated.
+        rotations: [n_copies, 3, 3].
+        graph: Those that are evaluated, rotated.
+        reads: Range of what is read of them.
+        coefficients: [n_reads].
+        amplitudes: [n_copies], the sums of the coefficients of copies.
+        classes: Which of them are the same; ``None`` if no two are, or none were compared.
+    """
+
+    chunk: slice
+    copies: Copies
+    rotations: Tensor
+    graph: Graph
+    reads: slice
+    coefficients: Tensor
+    amplitudes: Tensor
+    classes: Classes | None
+
+    @property
+    def n_copies(self) -> int:
+        """Number of copies that are evaluated."""
+        return len(self.rotations) if self.classes is None else int(self.classes.represents.sum())
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms of these."""
+        carriers = self.copies.graph.n_atoms - len(self.copies.nodes)
+        return self.graph.n_atoms - carriers
+
+    @property
+    def nodes(self) -> Tensor:
+        """[n_reads], int64, the nodes of ``graph`` that are read."""
+        nodes = self.copies.reads
+        return nodes if self.classes is None else self.classes.nodes[nodes]
+
+    @property
+    def weights(self) -> Tensor:
+        """[n_reads], of the energies whose gradient :meth:`carried` is to take over."""
+        if self.classes is None:
+            return self.coefficients
+        of_read = self.copies.node_copies[self.copies.reads]
+        shares = self.coefficients / self.amplitudes[of_read]
+        return torch.where(self.classes.represents[of_read], shares, 0.0)
+
+    def carried(self, gradients: Tensor) -> Tensor:
+        """Gradients by the rotated vectors of all copies.
+
+        Args:
+            gradients: By those of ``graph``, [n, 3, ...], eV/Å.
+
+        Returns:
+            [n_edges, 3, ...], eV/Å.
+        """
+        if self.classes is None:
+            return gradients
+        amplitudes = self.amplitudes[self.copies.copies]
+        return torch.einsum("e,e...->e...", amplitudes, gradients[self.classes.edges])
+
+
+def classify(
+    copies: Copies, rotated: Graph, roots: Tensor, labels: Tensor, shares: Tensor
+) -> Classes | None:
+    """Find the copies that are the same.
+
+    Args:
+        copies: Some copies.
+        rotated: Their graph, rotated.
+        roots: [n_copies], int64, the node from which copies are compared, or -1.
+        labels: [n_copies], int64; only copies of equal labels are compared.
+        shares: [n_nodes], relative coefficients of the nodes in what is read of their copy.
+
+    Returns:
+        ``None`` if there are no two.
+    """
+    n = len(labels)
+    here = torch.arange(n, device=labels.device)
+    _, group = torch.unique(torch.where(roots >= 0, labels, -1 - here), return_inverse=True)
+    leaders = here.new_full((n,), n).scatter_reduce(0, group, here, "amin")[group]
+    if bool((leaders == here).all()):
+        return None
+    image, partner, same = _compare(copies, rotated, roots, leaders, shares)
+    represents = (leaders == here) | ~same
+    if bool(represents.all()):
+        return None
+    graph = rotated
+    carriers = torch.ones(graph.n_atoms - len(copies.nodes), dtype=torch.bool, device=image.device)
+    kept_nodes = torch.cat([represents[copies.node_copies], carriers])
+    kept_edges = represents[copies.copies]
+    nodes = torch.where(kept_nodes, torch.arange(graph.n_atoms, device=image.device), image)
+    edges = torch.where(kept_edges, torch.arange(graph.n_edges, device=image.device), partner)
+    return Classes(
+        _part(graph, kept_nodes, kept_edges),
+        represents,
+        (kept_edges.cumsum(0) - 1)[edges],
+        (kept_nodes.cumsum(0) - 1)[nodes],
+    )
+
+
+def _compare(
+    copies: Copies, graph: Graph, roots: Tensor, leaders: Tensor, shares: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Map copies to their leaders.
+
+    Returns:
+        The images [n_nodes] of nodes and [n_edges] of edges, and whether each copy [n_copies] is
+        its leader.
+    """
+    n_members = len(copies.nodes)
+    vectors, centers, others = graph.vectors, graph.centers, graph.others
+    degree = torch.bincount(centers, minlength=graph.n_atoms)
+    first = degree.cumsum(0) - degree
+    order = torch.argsort(vectors @ vectors.new_tensor(_DIRECTION))
+    order = order[torch.argsort(centers[order], stable=True)]
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
+    place -= first[centers]
+
+    image = torch.arange(graph.n_atoms, device=order.device)
+    image[:n_members] = -1
+    rooted = roots >= 0
+    image[roots[rooted]] = roots[leaders[rooted]]
+    last = max(graph.n_edges - 1, 0)
+    while True:
+        known = image[centers] >= 0
+        partner = order[(first[image[centers]] + place).clamp_max(last)]
+        new = torch.nonzero(known & (image[others] < 0))[:, 0]
+        if not len(new):
+            break
+        image[others[new]] = others[partner[new]]
+
+    at = torch.where(image >= 0, image, 0)
+    kinds = _kinds(graph)
+    near = (shares - shares[at]).abs() <= _SAME_SHARE
+    good_nodes = (image >= 0) & (degree == degree[at]) & (kinds == kinds[at]) & near
+    good_edges = (vectors - vectors[partner]).abs().amax(1) <= TOLERANCE
+    good_edges &= image[others] == others[partner]
+    good_edges &= partner[graph.reverse] == graph.reverse[partner]
+    same = torch.ones_like(rooted)
+    same[copies.node_copies[~good_nodes[:n_members]]] = False
+    same[copies.copies[~good_edges]] = False
+    return image, partner, same
+
+
+def _part(graph: Graph, nodes: Tensor, edges: Tensor) -> Graph:
+    """The graph of some nodes [n_nodes] and all of their edges [n_edges], bool."""
+    new_nodes, new_edges = nodes.cumsum(0) - 1, edges.cumsum(0) - 1
+    return Graph(
+        numbers=graph.numbers[nodes],
+        system_index=graph.system_index[nodes],
+        n_systems=graph.n_systems,
+        centers=new_nodes[graph.centers[edges]],
+        others=new_nodes[graph.others[edges]],
+        reverse=new_edges[graph.reverse[edges]],
+        vectors=graph.vectors[edges],
+        charge=graph.charge,
+        spin=graph.spin,
+        hops=None if graph.hops is None else graph.hops[nodes],
+    )
