@@ -23,6 +23,7 @@ could part what is equal. The map follows from that atom, edge by edge, in the o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ TOLERANCE = 1e-10
 _SAME_SHARE = 1e-12
 #: Distance of fingerprints up to which they count as equal.
 _GAP = 1e-9
+#: How often copies that fingerprints misled look for others of their kind.
+_ROUNDS = 4
 #: k and q, 1/Å: along no symmetry axis, and of no rational ratio to anything.
 _DIRECTION = (0.9134172, 1.3478641, 0.6180339)
 _RADIAL = 1.7320513
@@ -185,32 +188,75 @@ def classify(
     Returns:
         ``None`` if there are no two.
     """
-    n = len(labels)
-    here = torch.arange(n, device=labels.device)
-    _, group = torch.unique(torch.where(roots >= 0, labels, -1 - here), return_inverse=True)
-    leaders = here.new_full((n,), n).scatter_reduce(0, group, here, "amin")[group]
-    if bool((leaders == here).all()):
-        return None
-    image, partner, same = _compare(copies, rotated, roots, leaders, shares)
-    represents = (leaders == here) | ~same
+    here = torch.arange(len(labels), device=labels.device)
+    represents, waiting = torch.ones_like(here, dtype=torch.bool), roots >= 0
+    nodes = torch.arange(rotated.n_atoms, device=here.device)
+    edges = torch.arange(rotated.n_edges, device=here.device)
+    rows = _Rows.of(rotated)
+    for _ in range(_ROUNDS):
+        leaders = _first(torch.where(waiting, labels, -1 - here))
+        if bool((leaders == here).all()):
+            break
+        image, partner, same = _compare(copies, rotated, rows, roots, leaders, shares)
+        joins = same & (leaders != here)
+        of_nodes = torch.nonzero(joins[copies.node_copies])[:, 0]
+        nodes[of_nodes] = image[of_nodes]
+        edges = torch.where(joins[copies.copies], partner, edges)
+        represents &= ~joins
+        waiting &= ~same
     if bool(represents.all()):
         return None
-    graph = rotated
-    carriers = torch.ones(graph.n_atoms - len(copies.nodes), dtype=torch.bool, device=image.device)
+    carriers = here.new_ones(rotated.n_atoms - len(copies.nodes), dtype=torch.bool)
     kept_nodes = torch.cat([represents[copies.node_copies], carriers])
     kept_edges = represents[copies.copies]
-    nodes = torch.where(kept_nodes, torch.arange(graph.n_atoms, device=image.device), image)
-    edges = torch.where(kept_edges, torch.arange(graph.n_edges, device=image.device), partner)
     return Classes(
-        _part(graph, kept_nodes, kept_edges),
+        _part(rotated, kept_nodes, kept_edges),
         represents,
         (kept_edges.cumsum(0) - 1)[edges],
         (kept_nodes.cumsum(0) - 1)[nodes],
     )
 
 
+def _first(labels: Tensor) -> Tensor:
+    """The first place [n] where each label [n] is found."""
+    _, group = torch.unique(labels, return_inverse=True)
+    here = torch.arange(len(labels), device=labels.device)
+    return torch.full_like(here, len(here)).scatter_reduce(0, group, here, "amin")[group]
+
+
+class _Rows(NamedTuple):
+    """The edges of each node in the order of their vectors along a direction.
+
+    Attributes:
+        order: [n_edges], int64, edges, node by node.
+        first: [n_nodes], int64, where each node begins.
+        place: [n_edges], int64, of each edge among those of its node.
+        degree: [n_nodes], int64.
+    """
+
+    order: Tensor
+    first: Tensor
+    place: Tensor
+    degree: Tensor
+
+    @staticmethod
+    def of(graph: Graph) -> _Rows:
+        degree = torch.bincount(graph.centers, minlength=graph.n_atoms)
+        first = degree.cumsum(0) - degree
+        order = torch.argsort(graph.vectors @ graph.vectors.new_tensor(_DIRECTION))
+        order = order[torch.argsort(graph.centers[order], stable=True)]
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        return _Rows(order, first, place - first[graph.centers], degree)
+
+
 def _compare(
-    copies: Copies, graph: Graph, roots: Tensor, leaders: Tensor, shares: Tensor
+    copies: Copies,
+    graph: Graph,
+    rows: _Rows,
+    roots: Tensor,
+    leaders: Tensor,
+    shares: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Map copies to their leaders.
 
@@ -220,22 +266,14 @@ def _compare(
     """
     n_members = len(copies.nodes)
     vectors, centers, others = graph.vectors, graph.centers, graph.others
-    degree = torch.bincount(centers, minlength=graph.n_atoms)
-    first = degree.cumsum(0) - degree
-    order = torch.argsort(vectors @ vectors.new_tensor(_DIRECTION))
-    order = order[torch.argsort(centers[order], stable=True)]
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device)
-    place -= first[centers]
-
-    image = torch.arange(graph.n_atoms, device=order.device)
+    image = torch.arange(graph.n_atoms, device=roots.device)
     image[:n_members] = -1
     rooted = roots >= 0
     image[roots[rooted]] = roots[leaders[rooted]]
     last = max(graph.n_edges - 1, 0)
     while True:
         known = image[centers] >= 0
-        partner = order[(first[image[centers]] + place).clamp_max(last)]
+        partner = rows.order[(rows.first[image[centers]] + rows.place).clamp_max(last)]
         new = torch.nonzero(known & (image[others] < 0))[:, 0]
         if not len(new):
             break
@@ -244,7 +282,7 @@ def _compare(
     at = torch.where(image >= 0, image, 0)
     kinds = _kinds(graph)
     near = (shares - shares[at]).abs() <= _SAME_SHARE
-    good_nodes = (image >= 0) & (degree == degree[at]) & (kinds == kinds[at]) & near
+    good_nodes = (image >= 0) & (rows.degree == rows.degree[at]) & (kinds == kinds[at]) & near
     good_edges = (vectors - vectors[partner]).abs().amax(1) <= TOLERANCE
     good_edges &= image[others] == others[partner]
     good_edges &= partner[graph.reverse] == graph.reverse[partner]
