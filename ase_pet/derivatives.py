@@ -131,6 +131,7 @@ def _pair(by_space: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
     return (by_space[0], by_space[1]) if by_space else None
 
 
+@torch.no_grad()
 def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     r"""Evaluate an ensemble with the memory of one chunk and no second forward pass.
 
@@ -161,9 +162,8 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
         g, copied, readers = part.carried(g), copied.detach(), ensemble.readers[reads]
         original, rotation = copies.graph.vectors, part.rotations[copies.copies]
         energies.index_add_(0, readers, torch.einsum("n,n...->n...", part.coefficients, copied))
-        with torch.no_grad():
-            for name, value in ensemble.turn_back(turned, nodes, reads).items():
-                tensors[name].index_add_(0, readers, value)
+        for name, value in ensemble.turn_back(turned, nodes, reads).items():
+            tensors[name].index_add_(0, readers, value)
         for total, more in zip(by_space, parts, strict=True):
             total += more
         by_coefficient[reads] = copied

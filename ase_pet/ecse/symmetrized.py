@@ -14,15 +14,13 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ase_pet.data import Graph, run_index
-from ase_pet.ecse.classes import Evaluation, alike, classify
-from ase_pet.ecse.ensemble import Copies, Domains, Expansion, offsets
+from ase_pet.ecse.classes import alike
+from ase_pet.ecse.ensemble import Domains, Expansion, offsets
+from ase_pet.ecse.evaluation import Ensemble, chunks_of
 from ase_pet.ecse.frames import Frames, Reads
 from ase_pet.ecse.paper import paper_frames
 from ase_pet.ecse.segments import segment_sum
@@ -30,7 +28,7 @@ from ase_pet.ecse.settings import AUTO, PaperSettings, Settings, SmoothSettings,
 from ase_pet.ecse.shared import shared_frames
 from ase_pet.ecse.smooth import smooth_frames
 from ase_pet.potentials.base import Backbone
-from ase_pet.potentials.tensors import predict, rank, turn, zero_tensors
+from ase_pet.potentials.tensors import predict, rank, zero_tensors
 from ase_pet.potentials.wrapped import Wrapped
 
 #: Estimate of the bytes that an edge takes that is compared with another and not evaluated.
@@ -41,98 +39,6 @@ _WHOLE = 8
 
 SYMMETRIES = ("O(3)", "SO(3)")
 ENSEMBLES = ("local", "shared", "global")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ensemble:
-    """Frames of a graph, ready to be evaluated.
-
-    Attributes:
-        rotations: [n_copies, 3, 3], differentiable functions of the edge vectors; mirror images
-            are improper.
-        owners: [n_copies], int64, the atom that made the frame.
-        labels: [n_copies], int64, sorted, equal for copies that may be the same; ``None`` if no
-            two may be.
-        domain: [n_copies], int64, the domain on which each copy is evaluated.
-        reads: [n_reads], int64, sorted: copies, of which atoms read their energies.
-        readers: [n_reads], int64, these atoms.
-        coefficients: [n_reads], differentiable; they add up to 1 for each atom.
-        expansion: Makes the copies.
-        chunks: Ranges of copies whose evaluation fits the memory budget, if those that may be
-            the same are.
-        budget: How many atoms fit it.
-    """
-
-    rotations: Tensor
-    owners: Tensor
-    labels: Tensor | None
-    domain: Tensor
-    reads: Tensor
-    readers: Tensor
-    coefficients: Tensor
-    expansion: Expansion
-    chunks: list[slice]
-    budget: int
-
-    @property
-    def n_copies(self) -> int:
-        """Number of rotated copies."""
-        return self.rotations.shape[0]
-
-    def copies(self, chunk: slice) -> tuple[Copies, slice]:
-        """Copies of a range, and the range of what is read of them."""
-        ends = torch.searchsorted(self.reads, self.reads.new_tensor([chunk.start, chunk.stop]))
-        start, stop = ends.tolist()
-        of_read = self.reads[start:stop] - chunk.start
-        copies = self.expansion.copies(self.domain[chunk], of_read, self.readers[start:stop])
-        return copies, slice(start, stop)
-
-    @torch.no_grad()
-    def evaluations(self) -> Iterator[Evaluation]:
-        """All copies, chunk by chunk; of those that are the same one is evaluated."""
-        pending = self.chunks[::-1]
-        while pending:
-            chunk = pending.pop()
-            found = self._evaluation(chunk)
-            middle = (chunk.start + chunk.stop) // 2
-            if found.n_atoms > self.budget and middle > chunk.start:  # fewer are the same
-                pending += [slice(middle, chunk.stop), slice(chunk.start, middle)]
-            else:
-                yield found
-
-    def _evaluation(self, chunk: slice) -> Evaluation:
-        copies, reads = self.copies(chunk)
-        rotations, coefficients = self.rotations[chunk].detach(), self.coefficients[reads].detach()
-        vectors = torch.einsum("eij,ej->ei", rotations[copies.copies], copies.graph.vectors)
-        graph = copies.graph.with_vectors(vectors)
-        of_read, n_copies = self.reads[reads] - chunk.start, len(rotations)
-        amplitudes = segment_sum(coefficients, of_read, n_copies)
-        classes = None
-        if self.labels is not None:
-            own = torch.nonzero(self.readers[reads] == self.owners[chunk][of_read])[:, 0]
-            roots = of_read.new_full((n_copies,), -1)
-            roots[of_read[own]] = copies.reads[own]
-            shares = coefficients.new_zeros(copies.graph.n_atoms)
-            shares[copies.reads] = coefficients / amplitudes[of_read]
-            classes = classify(copies, graph, roots, self.labels[chunk], shares)
-            graph = graph if classes is None else classes.graph
-        return Evaluation(chunk, copies, rotations, graph, reads, coefficients, amplitudes, classes)
-
-    def turn_back(
-        self, tensors: dict[str, Tensor], nodes: Tensor, reads: slice
-    ) -> dict[str, Tensor]:
-        """Shares of the tensors of copies in the original orientation.
-
-        Args:
-            tensors: Of all nodes, rotated.
-            nodes: [n_reads], int64, those that are read.
-            reads: Which reads these are.
-        """
-        dtype = self.rotations.dtype
-        chosen = {name: value[nodes].to(dtype) for name, value in tensors.items()}
-        turned = turn(chosen, self.rotations[self.reads[reads]].transpose(1, 2))
-        shares = self.coefficients[reads]
-        return {name: shares.view(-1, *[1] * rank(name)) * value for name, value in turned.items()}
 
 
 class Symmetrized(Wrapped):
@@ -272,14 +178,16 @@ class Symmetrized(Wrapped):
         more = Reads(frames.n_frames + torch.repeat_interleave(counts), lonely, ones)
         return Frames.cat([frames, some]), Reads.cat([reads, more])
 
-    def ensemble(self, graph: Graph) -> Ensemble:
+    def ensemble(self, graph: Graph, *, merge: bool = True) -> Ensemble:
         """Choose the frames of a graph and plan their evaluation.
 
         Args:
             graph: Edges sorted by centre; frames are differentiable functions of its vectors.
+            merge: Look for copies that are the same. Not for a single autograd graph: what copies
+                take over from others is not differentiable.
         """
         frames, reads = self.frames(graph)
-        labels = self._labels(graph, frames)
+        labels = self._labels(graph, frames) if merge and self.merges else None
         if labels is not None:
             labels, order = torch.sort(labels, stable=True)
             place = torch.empty_like(order)
@@ -312,17 +220,18 @@ class Symmetrized(Wrapped):
             readers=reads.atoms,
             coefficients=reads.weights / total[reads.atoms],
             expansion=expansion,
-            chunks=_chunks(expansion.domains.sizes[domain], labels, budget, compared),
+            chunks=chunks_of(expansion.domains.sizes[domain], labels, budget, compared),
             budget=budget,
         )
 
     @torch.no_grad()
     def _labels(self, graph: Graph, frames: Frames) -> Tensor | None:
         """Labels of copies that may be the same."""
-        if not self.merges:
-            return None
-        depth = self.n_layers + (self.settings.shared_hops if self._shares else -1)
-        depth = max(depth, _WHOLE) if self.ensemble_name == "global" else depth
+        depth = self.n_layers - 1
+        if self.ensemble_name == "global":
+            depth = max(depth, _WHOLE)
+        elif isinstance(self.settings, SmoothSettings) and self._shares:
+            depth += 1 + self.settings.shared_hops
         return alike(graph, frames.rotations, frames.owners, depth)
 
     def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
@@ -331,40 +240,15 @@ class Symmetrized(Wrapped):
         The whole evaluation stays on one autograd graph; :func:`ase_pet.derivatives.evaluate`
         does it chunk by chunk within the memory budget.
         """
-        ensemble = self.ensemble(graph)
+        ensemble = self.ensemble(graph, merge=not torch.is_grad_enabled())
         energies = graph.vectors.new_zeros(graph.n_atoms, *self.columns)
         tensors = zero_tensors(self.tensors, energies)
-        for chunk in ensemble.chunks:
-            copies, reads = ensemble.copies(chunk)
-            rotations = ensemble.rotations[chunk][copies.copies]
-            rotated = torch.einsum("eij,ej->ei", rotations, copies.graph.vectors)
-            copied, turned = predict(self.backbone, copies.graph.with_vectors(rotated))
-            copied = copied[copies.reads].to(energies.dtype)
-            share = torch.einsum("n,n...->n...", ensemble.coefficients[reads], copied)
-            readers = ensemble.readers[reads]
+        for part in ensemble.evaluations():
+            copied, turned = predict(self.backbone, part.graph)
+            copied = copied[part.nodes].to(energies.dtype)
+            share = torch.einsum("n,n...->n...", part.coefficients, copied)
+            readers = ensemble.readers[part.reads]
             energies = energies.index_add(0, readers, share)
-            for name, value in ensemble.turn_back(turned, copies.reads, reads).items():
+            for name, value in ensemble.turn_back(turned, part.nodes, part.reads).items():
                 tensors[name] = tensors[name].index_add(0, readers, value)
         return energies, tensors
-
-
-def _chunks(sizes: Tensor, labels: Tensor | None, budget: int, compared: float) -> list[slice]:
-    """Ranges of copies that fit a budget; at least one copy each.
-
-    Args:
-        sizes: Atoms of copies, [n_copies].
-        labels: [n_copies], sorted: of equal ones in a range all but the first are compared only.
-        budget: Atoms.
-        compared: What an atom that is compared takes of what one takes that is evaluated.
-    """
-    first = torch.ones_like(sizes, dtype=torch.bool)
-    if labels is not None:
-        first[1:] = labels.diff() != 0
-    less = torch.where(first, sizes, compared * sizes).tolist()
-    chunks, start, filled = [], 0, 0.0
-    for copy, size in enumerate(sizes.tolist()):
-        if filled and filled + less[copy] > budget:
-            chunks.append(slice(start, copy))
-            start, filled = copy, 0.0
-        filled += less[copy] if filled else size
-    return [*chunks, slice(start, len(less))] if less else []
