@@ -215,6 +215,24 @@ def test_fingerprints_may_mislead(ensemble: str, monkeypatch: pytest.MonkeyPatch
     assert max(network.atoms) - n_carriers <= 60
 
 
+def test_elements_and_ends_of_edges_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors alone do not tell: other elements in the same places, and the same crystal in
+    another cell, whose copies have fewer atoms that stand for several."""
+    monkeypatch.setattr(
+        "ase_pet.ecse.symmetrized.alike",
+        lambda graph, rotations, owners, depth: torch.zeros_like(owners),
+    )
+    lattice = ("diamond", 3.57)
+    same_places = [DIAMOND, bulk("O", *lattice, cubic=True), bulk("CO", "zincblende", 3.57)]
+    same_places.append(bulk("H", *lattice))
+    other_cells = [DIAMOND, bulk("C", *lattice), DIAMOND * (2, 1, 1)]
+    for n_layers, structures in ((1, same_places), (2, same_places), (2, other_cells)):
+        for batch in (structures, structures[::-1]):
+            graph = graph_of(batch, 2.6)
+            for ensemble in ("local", "global"):
+                check_equal(*both_ways(Symmetrized(tiny_pet(n_layers), ensemble=ensemble), graph))
+
+
 def test_a_small_budget_splits_classes_and_changes_nothing() -> None:
     graph = graph_of([STRUCTURES["displaced"], STRUCTURES["diamond"]], 2.6)
     network = Counted(tiny_pet(2))
