@@ -34,8 +34,8 @@ from ase_pet.ecse.ensemble import Copies
 from ase_pet.ecse.frames import directions
 from ase_pet.ecse.segments import segment_sum
 
-#: Å. Far above the rounding of rotated vectors (1e-13 Å if positions are 1000 Å from the origin), and
-#: far below displacements that matter: at 100 eV/Å² it changes forces by 1e-8 eV/Å.
+#: Å. Far above the rounding of rotated vectors (1e-13 Å if positions are 1000 Å from the origin),
+#: and far below displacements that matter: at 100 eV/Å² it changes forces by 1e-8 eV/Å.
 TOLERANCE = 1e-10
 #: Relative difference of coefficients that is taken for rounding.
 _SAME_SHARE = 1e-12
