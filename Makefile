@@ -7,7 +7,7 @@
 # PYTHON=python3.12     the interpreter to build .venv from (3.10 or newer)
 # CLUSTER=1             build torch-cluster although no GPU is visible
 # WHEELS=folder         one more place where pip may find ready wheels
-# QUICK=1               benchmarks in ten minutes, for a look
+# QUICK=1               benchmarks in ten minutes, for a look, into benchmarks/results/quick/
 # PEERS=folder          environments of the codes to compare with, benchmarks/peers/README.md
 
 PYTHON ?= python3
@@ -76,7 +76,8 @@ lint: setup
 	@$(BIN)/lint-imports
 
 bench: setup
-	@$(BIN)/python benchmarks/run_all.py --peers $(PEERS) $(if $(filter 1,$(QUICK)),--quick)
+	@$(if $(filter 1,$(QUICK)),BENCH_RESULTS=benchmarks/results/quick) \
+	  $(BIN)/python benchmarks/run_all.py --peers $(PEERS) $(if $(filter 1,$(QUICK)),--quick)
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

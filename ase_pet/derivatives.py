@@ -12,6 +12,7 @@ Potentials that need positions and cells are differentiated with respect to thes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -172,7 +173,7 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
             0, copies.copies, torch.einsum("ei...,ej->eij...", g, original)
         )
     differentiable = [
-        (value, weight.view(*value.shape, -1))
+        (value, weight.view(*value.shape, math.prod(several)))
         for value, weight in (
             (ensemble.rotations, by_rotation),
             (ensemble.coefficients, by_coefficient),

@@ -12,11 +12,12 @@ import torch
 from ase_pet.data import Graph, Results, System
 from ase_pet.derivatives import evaluate, results
 from ase_pet.ecse import Cost, Mirrored, Settings, Symmetrized, cost
-from ase_pet.ecse.settings import settings
-from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
+from ase_pet.ecse.choice import Choice, Way
+from ase_pet.ecse.settings import AUTO
+from ase_pet.ecse.symmetrized import SYMMETRIES
 from ase_pet.errors import GeometryError, NeighborError
 from ase_pet.neighbors import VerletSkin, is_out_of_memory, make_search
-from ase_pet.potentials.base import Backbone, check_state, takes_charge, takes_spin, with_splines
+from ase_pet.potentials.base import check_state, takes_charge, takes_spin, with_splines
 from ase_pet.potentials.compiled import Compiled
 from ase_pet.potentials.direct import Direct, direct_heads, direct_results
 from ase_pet.potentials.species import symbols
@@ -24,8 +25,6 @@ from ase_pet.potentials.total import Total
 
 #: Atoms closer than this (Å) are the same atom twice, not a structure.
 COINCIDENT = 1e-3
-#: ``ensemble="auto"`` takes the global ensemble for structures up to these sizes (atoms).
-GLOBAL_MOLECULE, GLOBAL_CELL = 64, 16
 #: Atoms of a batch that are evaluated together.
 _BATCH_ATOMS = 4096
 #: Derivatives of the energy, or what heads of the network say.
@@ -77,8 +76,9 @@ class Engine:
         dtype: In which the network computes; geometry, frames and sums are float64 always.
         symmetry: ``"O(3)"``, ``"SO(3)"`` or ``None`` for the bare backbone. A backbone that is
             invariant by construction is taken as it is, without rotated copies.
-        ensemble: ``"local"``, ``"global"`` or ``"auto"``; without copies there is none.
-        weights: ECSE weights: ``"smooth"``, ``"paper"`` or settings.
+        ensemble: ``"local"``, ``"shared"``, ``"global"`` or ``"auto"``, see
+            :class:`~ase_pet.ecse.choice.Choice`; without copies there is none.
+        weights: ``"smooth"``, ``"lean"``, ``"paper"``, settings or ``"auto"``, likewise.
         neighbors: Neighbour search, see :func:`ase_pet.neighbors.make_search`.
         skin: Å by which the neighbour list is larger than needed, to be reused between steps.
         memory_budget: Bytes for the rotated copies that are evaluated together.
@@ -90,12 +90,11 @@ class Engine:
         splines: Take functions of distances from splines; only for models that have some.
         forces: ``"conservative"``, the derivatives of the energy, or ``"direct"``, those of heads;
             only for models that have some.
-        compile: Evaluate the network as ``torch.compile`` has it, see
-            :class:`~ase_pet.potentials.compiled.Compiled`.
+        compile: Let ``torch.compile`` make kernels of the network.
 
     Raises:
-        ValueError: If an option has a value that is not named here, or a charge, spin, splines or
-            direct forces are asked of a model without them.
+        ValueError: If an option has a value that is not named here, or a charge, spin, splines,
+            direct forces or compilation are asked of a model without them.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class Engine:
         dtype: str = "float64",
         symmetry: str | None = "O(3)",
         ensemble: str = "auto",
-        weights: str | Settings = "smooth",
+        weights: str | Settings = AUTO,
         neighbors: str = "auto",
         skin: float = 0.5,
         memory_budget: int = 2_000_000_000,
@@ -117,19 +116,19 @@ class Engine:
         forces: str = "conservative",
         compile: bool = False,  # noqa: A002
     ) -> None:
-        _check_options(symmetry, ensemble, forces, skin)
-        settings(weights)  # checked where no copies need them, too
+        _check_options(symmetry, forces, skin)
+        self.choice = Choice(ensemble=ensemble, weights=weights, invariant_atoms=invariant_atoms)
         check_state(potential.backbone, charge, spin)
         self.charge, self.spin = float(charge), float(spin)
         self.device = resolve_device(device)
         self.dtype = dtype
         self.symmetry = symmetry
-        self.ensemble = "global" if ensemble == "auto" and potential.takes_positions else ensemble
-        self.invariant_atoms = invariant_atoms
         bare = copy.deepcopy(potential).to(self.device, resolve_dtype(dtype)).eval()
         self.bare = bare.requires_grad_(False)
         if splines:
             self.bare.backbone = with_splines(self.bare.backbone)
+        if compile:
+            self.bare.backbone = Compiled(self.bare.backbone)
         if neighbors == "auto" and math.isinf(self.bare.cutoff):
             neighbors = "cell_list"  # others become slow where boxes are long and empty
         self.search = make_search(neighbors, device=str(self.device))
@@ -137,58 +136,54 @@ class Engine:
         self.copies = symmetry is not None and self.bare.backbone.symmetry is None
         self.forces = forces
         self.has_stress = forces == "conservative" or "stress" in direct_heads(self.bare.backbone)
-        self.compiled = compile
-        self._totals = self._make_totals(weights, memory_budget)
+        self.memory_budget = memory_budget
+        self._totals: dict[Way | None, Total] = {None: self._unaveraged()}
+        self.total(self.way(1, periodic=True))  # refuses options that do not go together
 
-    def _make_totals(self, weights: str | Settings, memory_budget: int) -> dict[str | None, Total]:
-        """What is evaluated, by ensemble."""
-        backbone: Backbone = self.bare.backbone
-        if self.compiled:
-            backbone = Compiled(backbone)
+    def _unaveraged(self) -> Total:
+        """What is evaluated where no rotated copies are made, and in each of them."""
+        backbone = self.bare.backbone
         if self.forces == "direct":
             backbone = Direct(backbone, oriented=self.copies)
-        found: dict[str | None, Backbone] = {None: backbone}
         if self.symmetry == "O(3)" and backbone.symmetry == "SO(3)":
-            found[None] = Mirrored(backbone)
-        names = ENSEMBLES if self.ensemble == "auto" else (self.ensemble,)
-        for name in names if self.copies else ():
-            found[name] = Symmetrized(
-                backbone,
+            backbone = Mirrored(backbone)
+        return Total(backbone, self.bare.composition, self.bare.zbl)
+
+    @property
+    def ensemble(self) -> str | None:
+        """The ensemble that is used; ``None`` where no rotated copies are made."""
+        return self.choice.ensembles(self.bare)[0] if self.copies else None
+
+    def way(self, n_atoms: int, *, periodic: bool) -> Way | None:
+        """Ensemble and weights for one structure; ``None`` if no rotated copies are made."""
+        return self.choice.way(self.bare, n_atoms, periodic=periodic) if self.copies else None
+
+    def total(self, way: Way | None) -> Total:
+        """The potential that is evaluated for a choice of ensemble and weights."""
+        if way not in self._totals:
+            assert way is not None
+            inside = self._totals[None]
+            averaged = Symmetrized(
+                inside.backbone,
                 symmetry=str(self.symmetry),
-                ensemble=name,
-                weights=weights,
-                memory_budget=memory_budget,
+                ensemble=way.ensemble,
+                weights=way.weights,
+                memory_budget=self.memory_budget,
             )
-        baselines = self.bare.composition, self.bare.zbl
-        return {name: Total(backbone, *baselines) for name, backbone in found.items()}
-
-    def choose(self, n_atoms: int, periodic: bool) -> str | None:
-        """Ensemble for one structure: its name, or ``None`` if no rotated copies are made.
-
-        Args:
-            n_atoms: Number of atoms.
-            periodic: Whether any axis is periodic.
-        """
-        if not self.copies or self.ensemble != "auto":
-            return self.ensemble if self.copies else None
-        if self.bare.n_layers <= 1 and self.invariant_atoms:
-            return "local"
-        return "global" if n_atoms <= (GLOBAL_CELL if periodic else GLOBAL_MOLECULE) else "local"
-
-    def total(self, ensemble: str | None) -> Total:
-        """The potential that is evaluated for a choice of ensemble."""
-        return self._totals[ensemble]
+            self._totals[way] = Total(averaged, inside.composition, inside.zbl)
+        return self._totals[way]
 
     def costs(self, system: System) -> dict[str | None, Cost]:
-        """What each ensemble takes for a batch, ``None`` being the network as it is.
+        """What each ensemble takes for a structure, ``None`` being the network as it is.
 
         Coordinate systems are made, but no network is evaluated.
         """
         graph = self.graph(system)
         found: dict[str | None, Cost] = {None: cost(self.bare.backbone, graph)}
-        for name, total in self._totals.items():
-            if name is not None:
-                found[name] = cost(total.backbone, graph)
+        for name in self.choice.ensembles(self.bare) if self.copies else ():
+            periodic = bool(system.pbc.any())
+            weights = self.choice.weights_of(name, system.n_atoms, periodic=periodic)
+            found[name] = cost(self.total(Way(name, weights)).backbone, graph)
         return found
 
     def graph(self, system: System, names: Sequence[int] | None = None) -> Graph:
@@ -274,13 +269,13 @@ class Engine:
             ValueError: If a charge or multiplicity is none that the model takes.
         """
         counts, periodic = system.counts, [any(axes) for axes in system.pbc.tolist()]
-        choices = [self.choose(n, p) for n, p in zip(counts, periodic, strict=True)]
+        choices = [self.way(n, periodic=p) for n, p in zip(counts, periodic, strict=True)]
         batches = _batches(counts, choices)
         with torch.inference_mode(False):  # which a caller may be in, and nothing would be derived
             parts = [self._evaluate(system, batch, choices[batch[0]]) for batch in batches]
             return _merge(parts, batches, counts)
 
-    def _evaluate(self, system: System, batch: list[int], choice: str | None) -> Results:
+    def _evaluate(self, system: System, batch: list[int], choice: Way | None) -> Results:
         names = batch if system.n_systems > 1 else None
         graph = self.graph(system.select(batch), names)
         try:
@@ -304,20 +299,18 @@ class Engine:
         return out
 
 
-def _check_options(symmetry: str | None, ensemble: str, forces: str, skin: float) -> None:
+def _check_options(symmetry: str | None, forces: str, skin: float) -> None:
     if symmetry is not None and symmetry not in SYMMETRIES:
         raise ValueError(
             f"symmetry: expected one of {SYMMETRIES} or None (bare model), got {symmetry!r}"
         )
-    if ensemble not in (*ENSEMBLES, "auto"):
-        raise ValueError(f"ensemble: expected one of {(*ENSEMBLES, 'auto')}, got {ensemble!r}")
     if forces not in FORCES:
         raise ValueError(f"forces: expected one of {FORCES}, got {forces!r}")
     if not 0.0 <= skin < float("inf"):
         raise ValueError(f"skin: expected a finite length in Å, at least 0, got {skin}")
 
 
-def _batches(counts: Sequence[int], choices: Sequence[str | None]) -> list[list[int]]:
+def _batches(counts: Sequence[int], choices: Sequence[Way | None]) -> list[list[int]]:
     """Group structures that share an ensemble, up to a number of atoms each."""
     batches: list[list[int]] = []
     for choice in dict.fromkeys(choices):

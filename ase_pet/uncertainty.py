@@ -98,8 +98,8 @@ def last_layer_uncertainty(
     """
     with torch.inference_mode(False):  # which a caller may be in, and nothing would be derived
         graph = engine.graph(system)
-        choice = engine.choose(graph.n_atoms, bool(system.pbc.any()))
-        backbone = engine.total(choice).backbone
+        way = engine.way(graph.n_atoms, periodic=bool(system.pbc.any()))
+        backbone = engine.total(way).backbone
         projections = layer.projections(kind).to(engine.device)
         if not forces:
             with torch.no_grad():

@@ -25,7 +25,8 @@ mpl.use("Agg")
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINTS = ROOT / "checkpoints"
-RESULTS = ROOT / "benchmarks" / "results"
+#: Where figures go; a quick run keeps its own away from those that took hours.
+RESULTS = Path(os.environ.get("BENCH_RESULTS", ROOT / "benchmarks" / "results")).resolve()
 console = Console(width=110)
 
 

@@ -155,10 +155,10 @@ def overhead_goals(rows: list[Row]) -> list[list[Any]]:
     """Share of a step of dynamics that is not the network."""
     found = []
     for row in measured(rows):
-        if row["structure"] == "Si 512" and row["model"] == ONE and "stages" in row:
+        if row["structure"] == "Si 512" and row["way"] not in GRIDS and "stages" in row:
             times = row["stages"]
             share = 100 * (1 - (times["forward"] + times["backward"]) / sum(times.values()))
-            name = f"all but the network, {ONE}, 512 atoms, %"
+            name = f"all but the network, {row['model']}, 512 atoms, %"
             found.append([name, "< 5", share, verdict(share < 5.0), row["way"]])
     return found
 
@@ -179,7 +179,7 @@ def price(rows: list[Row]) -> str:
         ]
         lines = []
         for r in (r for r in rows if r["model"] == model):
-            ms = f"≈ {figure(r['ms'])}" if r["estimated"] else r["ms"]
+            ms = f"≈ {r['ms']:.2g}" if r["estimated"] else r["ms"]
             cells = [r.get(k) for k in ("fastest ms", "ratio", "ratio, cpu", "turns", "MB")]
             residual = f"{r['residual']:.0e}" if "residual" in r else ""
             lines.append([r["structure"], r["way"], r["copies"], ms, *cells, residual])
@@ -197,7 +197,8 @@ def stages(rows: list[Row]) -> str:
         return ""
     names = list(chosen[0]["stages"])
     lines = [[f"{r['model']}, {r['structure']}", r["way"], *r["stages"].values()] for r in chosen]
-    return table(["", "way", *(f"{name}, ms" for name in names)], lines)
+    text = table(["", "way", *(f"{name}, ms" for name in names)], lines)
+    return text + "\nMeans over steps of their own, after those of the tables above.\n"
 
 
 def beside(rows: list[Row]) -> str:

@@ -49,7 +49,7 @@ def evaluate_model(
     ] = None,
     symmetry: Symmetry = "O3",
     ensemble: Ensemble = "auto",
-    weights: Weights = "smooth",
+    weights: Weights = "auto",
     device: Device = "auto",
     dtype: Dtype = None,
     target: Target = None,

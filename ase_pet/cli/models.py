@@ -42,7 +42,7 @@ def show_info(
         Path | None, typer.Option(help="Count what each ensemble takes for this structure.")
     ] = None,
     symmetry: Symmetry = "O3",
-    weights: Weights = "smooth",
+    weights: Weights = "auto",
     dtype: Dtype = None,
     target: Target = None,
     json: Json = False,
@@ -93,7 +93,7 @@ def _count(model: Model, atoms: Atoms, *, symmetry: str, **options: Any) -> list
     calculator.set_atoms(atoms)
     engine = calculator.engine
     assert isinstance(engine, Engine)
-    auto = engine.choose(len(atoms), bool(atoms.pbc.any()))
+    auto = engine.ensemble
     costs = engine.costs(system_from_atoms([atoms]))
     return [
         {
@@ -129,7 +129,7 @@ def check_model(
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
     symmetry: Symmetry = "O3",
     ensemble: Ensemble = "auto",
-    weights: Weights = "smooth",
+    weights: Weights = "auto",
     device: Device = "auto",
     target: Target = None,
     json: Json = False,

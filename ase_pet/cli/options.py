@@ -38,7 +38,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Symmetry = Annotated[str, typer.Option(help="O3, SO3, or none for the bare model.")]
 Ensemble = Annotated[str, typer.Option(help="auto, local or global.")]
-Weights = Annotated[str, typer.Option(help="smooth or paper.")]
+Weights = Annotated[str, typer.Option(help="auto, smooth, lean or paper.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64 (default: the checkpoint's).")]
 Target = Annotated[
     str | None, typer.Option(help="Which target of a model with several: number or name.")
@@ -53,7 +53,7 @@ def _calculator(
     dtype: Dtype = None,
     symmetry: Symmetry = "O3",
     ensemble: Ensemble = "auto",
-    weights: Weights = "smooth",
+    weights: Weights = "auto",
     neighbors: Annotated[
         str, typer.Option(help="auto, torch_cluster, vesin, cell_list or brute_force.")
     ] = "auto",

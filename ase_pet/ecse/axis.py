@@ -42,7 +42,12 @@ def fade_out(r: Tensor, cutoff: float, settings: SmoothSettings) -> Tensor:
 
 
 def compete(
-    scores: Tensor, windows: float | Tensor, group: Tensor, n_groups: int, beta: float
+    scores: Tensor,
+    windows: float | Tensor,
+    group: Tensor,
+    n_groups: int,
+    beta: float,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """Weights of candidates by how much they score worse than the best of their group.
 
@@ -52,12 +57,14 @@ def compete(
         group: [n], int64.
         n_groups: Number of groups.
         beta: Sharpness of the soft minimum, 1/Å.
+        counts: [n], how many alike each stands for, if not for itself alone.
 
     Returns:
         [n], 1 for the best of each group, exactly 0 beyond the window, with two continuous
         derivatives.
     """
-    best = soft_extremum(scores, torch.zeros_like(scores), group, n_groups, -beta)
+    alike = torch.zeros_like(scores) if counts is None else counts.log()
+    best = soft_extremum(scores, alike, group, n_groups, -beta)
     return smooth_step(1.0 + (best[group] - scores) / windows)
 
 
@@ -100,7 +107,7 @@ def complete_axes(
     usable = ~parallel(s) & torch.isfinite(faded)
     axis, second, length, faded, s = (x[usable] for x in (axis, second, length, faded, s))
     scores = length - settings.edge_penalty * faded - settings.sine_penalty * s.log()
-    share = compete(scores, settings.axis_window, axis, len(first), settings.beta)
+    share = compete(scores, settings.second_window, axis, len(first), settings.beta)
     keep = share > 0
     axis, second, share = axis[keep], second[keep], share[keep]
     norm = segment_sum(share, axis, len(first))

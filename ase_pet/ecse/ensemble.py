@@ -46,6 +46,12 @@ class Domains:
         return Domains(atoms, torch.zeros_like(atoms), offsets(counts))
 
     @staticmethod
+    def ego(graph: Graph, n_layers: int) -> Domains:
+        """For each atom, itself and the atoms less than ``n_layers`` hops away."""
+        atoms = torch.arange(graph.n_atoms, device=graph.numbers.device)
+        return Domains.around(graph, atoms, atoms, graph.n_atoms, n_layers)
+
+    @staticmethod
     def around(
         graph: Graph, domain: Tensor, readers: Tensor, n_domains: int, n_layers: int
     ) -> Domains:

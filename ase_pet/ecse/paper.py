@@ -66,7 +66,7 @@ def paper_frames(
     depth: int | None,
     settings: PaperSettings,
     n_turns: int = 2,
-) -> Frames:
+) -> list[Frames]:
     """Pair frames and, where they fade, axis frames.
 
     Args:
@@ -103,8 +103,7 @@ def paper_frames(
     keep = weights > _NEGLIGIBLE
     e, f, weights = e[keep], f[keep], weights[keep]
     pairs = Frames(pair_frames(u[e], u[f]), graph.centers[e], weights, n_candidates)
-    axes = _faded_axes(graph, group, axis_weights, cutoff, depth, n_turns)
-    return Frames.cat([pairs, axes])
+    return [pairs, _faded_axes(graph, group, axis_weights, cutoff, depth, n_turns)]
 
 
 def _faded_axes(

@@ -53,6 +53,7 @@ class SmoothSettings:
         window: Å by which a pair may score worse than the best before its weight is zero.
         axis_window: The same for an axis alone: the wider, the gentler the change from one to the
             other.
+        second_window: Å by which an axis' second edge may score worse than the best.
         first_preference: How much more the first axis' distance counts than the second's.
         angle_penalty: Å for each unit of squared cosine by which a pair is not perpendicular.
         parallel_penalty: Å for each unit of the squared cosine's fourth power: keeps nearly
@@ -73,17 +74,18 @@ class SmoothSettings:
 
     name = "smooth"
     beta: float = 10.0
-    reach: float = 1.5
+    reach: float = 2.0
     reach_penalty: float = 4.0
     window: float = 0.4
-    axis_window: float = 0.8
+    axis_window: float = 0.6
+    second_window: float = 0.4
     first_preference: float = 0.25
     angle_penalty: float = 2.0
-    parallel_penalty: float = 4.0
-    axis_penalty: float = 4.5
+    parallel_penalty: float = 3.0
+    axis_penalty: float = 4.0
     fade_width: float = 1.0
     edge_penalty: float = 0.1
-    sine_penalty: float = 1.0
+    sine_penalty: float = 0.3
     preference: float = 0.0
     largest_preference: float = 12.0
     preference_range: float = 4.0
@@ -112,7 +114,15 @@ PRESETS: dict[str, Settings] = {
     "smooth": SmoothSettings(),
     "lean": SmoothSettings(window=0.6, preference=12.0, prominence=10.0),
     "paper": PaperSettings(),
-    "smooth-3": SmoothSettings(reach_penalty=3.0, parallel_penalty=2.0, axis_penalty=2.8),
+    "smooth-3": SmoothSettings(
+        reach=1.5,
+        reach_penalty=3.0,
+        axis_window=0.8,
+        second_window=0.8,
+        parallel_penalty=2.0,
+        axis_penalty=2.8,
+        sine_penalty=1.0,
+    ),
 }
 #: The default: ``"lean"`` for the shared ensemble, ``"smooth"`` for the others.
 AUTO = "auto"

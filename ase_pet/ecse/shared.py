@@ -80,7 +80,7 @@ def serve(graph: Graph, found: Candidates, cutoff: float, settings: SmoothSettin
     # The soft minimum over an owner's candidates first: all pairs of atoms times theirs are many.
     best = found.scores.detach().new_full((n,), torch.inf)
     best = best.scatter_reduce(0, found.owners, found.scores.detach(), "amin")
-    share = torch.exp(beta * (best[found.owners] - found.scores))
+    share = found.counts * torch.exp(beta * (best[found.owners] - found.scores))
     norm = segment_sum(share, found.owners, n)
     some = norm > 0
     norm = torch.where(some, norm, 1.0)

@@ -57,6 +57,7 @@ class Candidates:
         owners: [n], int64, the atom whose edges they are.
         scores: [n], Å, the lower the better.
         windows: [n], Å by which each may be worse than the best.
+        counts: [n], how many alike each stands for: an axis for its mirror image, too.
     """
 
     first: Tensor
@@ -65,6 +66,7 @@ class Candidates:
     owners: Tensor
     scores: Tensor
     windows: Tensor
+    counts: Tensor
 
     def pairs(self, which: Tensor, vectors: Tensor) -> Tensor:
         """Coordinate systems [n_which, 3, 3] of some of the pairs."""
@@ -111,28 +113,31 @@ def candidates(
     e, f = near[e], near[f]
     cosine2 = 1.0 - sine2(u[e], u[f])
     scores = scores + settings.angle_penalty * cosine2 + settings.parallel_penalty * cosine2**4
-    scores = [scores, scores] if mirror else [scores]
+    hands = [scores, scores] if mirror else [scores]
     prominence = r.new_zeros(graph.n_atoms)
     if settings.preference > 0:
         toward, prominence = _surroundings(graph, present, u, r, fade, settings)
         within, across = _along_diagonal(u[e], u[f], toward[centers[e]])
         fading = (1.0 - cosine2) * near_fade[e] * near_fade[f]
-        scores = [
+        hands = [
             score - fading * (within + sign * across) - prominence[centers[e]]
-            for score, sign in zip(scores, (1.0, -1.0), strict=False)
+            for score, sign in zip(hands, (1.0, -1.0), strict=False)
         ]
     alone = axis_scores(r, fade, settings) + settings.axis_penalty - prominence[centers]
-    n_pairs = len(scores) * len(e)
+    n_pairs = len(hands) * len(e)
     windows = r.new_full((n_pairs + len(r),), settings.window, requires_grad=False)
     windows[n_pairs:] = settings.axis_window
-    first = present[torch.cat([e] * len(scores))]
+    counts = torch.ones_like(windows)
+    counts[n_pairs:] = len(hands)
+    first = present[torch.cat([e] * len(hands))]
     return Candidates(
         first=torch.cat([first, present]),
-        second=present[torch.cat([f] * len(scores))],
+        second=present[torch.cat([f] * len(hands))],
         mirrored=torch.arange(n_pairs, device=e.device) >= len(e),
         owners=torch.cat([graph.centers[first], centers]),
-        scores=torch.cat([*scores, alone]),
+        scores=torch.cat([*hands, alone]),
         windows=windows,
+        counts=counts,
     )
 
 
@@ -179,7 +184,7 @@ def smooth_frames(
     n_turns: int = 2,
     *,
     mirror: bool = False,
-) -> Frames:
+) -> list[Frames]:
     """Pair frames and axis frames with their weights.
 
     Args:
@@ -194,15 +199,16 @@ def smooth_frames(
     """
     found = candidates(graph, group, n_groups, cutoff, settings, mirror=mirror)
     competitors = group[found.owners]
-    weights = compete(found.scores, found.windows, competitors, n_groups, settings.beta)
+    where = (competitors, n_groups, settings.beta, found.counts)
+    weights = compete(found.scores, found.windows, *where)
     kept = torch.nonzero(weights > 0)[:, 0]
     n_pairs = len(found.second)
     kept, axes = kept[kept < n_pairs], kept[kept >= n_pairs]
     systems = found.pairs(kept, graph.vectors)
     pairs = Frames(systems, found.owners[kept], weights[kept], len(kept))
     if not len(axes):
-        return pairs
+        return [pairs]
     axis_part, _ = complete_axes(
         graph, found.first[axes], weights[axes], cutoff, depth, settings, n_turns
     )
-    return Frames.cat([pairs, axis_part.with_mirror_images() if mirror else axis_part])
+    return [pairs, axis_part.with_mirror_images() if mirror else axis_part]

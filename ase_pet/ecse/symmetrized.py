@@ -148,10 +148,11 @@ class Symmetrized(Wrapped):
         n_groups = graph.n_systems if whole else graph.n_atoms
         where = (graph, group, n_groups, self.cutoff, None if whole else self.n_layers)
         if isinstance(self.settings, PaperSettings):
-            frames = paper_frames(*where, self.settings, self._n_turns)
+            frames = Frames.cat(paper_frames(*where, self.settings, self._n_turns))
             frames = frames.with_mirror_images() if self._mirror else frames
         else:
-            frames = smooth_frames(*where, self.settings, self._n_turns, mirror=self._mirror)
+            parts = smooth_frames(*where, self.settings, self._n_turns, mirror=self._mirror)
+            frames = Frames.cat(parts)
         sizes = torch.bincount(group, minlength=n_groups)
         served = group[frames.owners]
         of_read = torch.repeat_interleave(sizes[served])
@@ -203,9 +204,7 @@ class Symmetrized(Wrapped):
             )
             domain = torch.arange(frames.n_frames, device=frames.owners.device)
         else:
-            atoms = torch.arange(graph.n_atoms, device=frames.owners.device)
-            domains = Domains.around(graph, atoms, atoms, graph.n_atoms, self.n_layers)
-            domain = frames.owners
+            domains, domain = Domains.ego(graph, self.n_layers), frames.owners
         expansion = Expansion(graph, domains, self.n_layers)
         widest = int(expansion.degree.max()) if len(expansion.degree) else 0
         per_atom = max(1, self.backbone.memory(1, widest))

@@ -17,6 +17,8 @@ Version 1 is a dictionary saved with ``torch.save`` and read with ``weights_only
     metadata          see ``METADATA``
     self_test         see ``ase_pet.formats.self_test``, or None
     uncertainty       fields of ``ase_pet.potentials.last_layer.LastLayer``, or None (version 3)
+
+Version 4 has the same entries; weights named "smooth" in a self-test are others than before.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from ase_pet.errors import CheckpointError
 from ase_pet.formats.files import sha256_of, write_atomically
 from ase_pet.formats.model import Model
 from ase_pet.formats.networks import ARCHITECTURES, DTYPES, AnyBackbone, build, check_hypers
-from ase_pet.formats.self_test import check_self_test
+from ase_pet.formats.self_test import check_self_test, with_old_weights
 from ase_pet.formats.torch_file import read_plain
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.last_layer import HasLastLayer, LastLayer
@@ -43,7 +45,7 @@ from ase_pet.potentials.zbl import ZBL
 from ase_pet.potentials.zbl_covalent import CovalentZBL
 
 FORMAT = "ase_pet"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 #: Hyperparameters that a format version brought, with what older files mean.
 _ADDED: dict[int, dict[str, Any]] = {
     2: {"dipole": False, "polarizability": False},
@@ -214,6 +216,8 @@ def _check_keys(content: object, where: str) -> dict[str, Any]:
         )
     if version < 3:
         content = {**content, "uncertainty": None}
+    if version < 4:
+        content = {**content, "self_test": with_old_weights(content.get("self_test"))}
     missing = [key for key in _KEYS if key not in content]
     if missing:
         raise CheckpointError(

@@ -41,8 +41,8 @@ def make_self_test(
         bare: What the bare model says of it.
         symmetrized: What the symmetrised model says of it.
         symmetry: Symmetry of the latter, "O(3)" or "SO(3)".
-        ensemble: Its ensemble, "local" or "global".
-        weights: Its preset of weights, "smooth" or "paper".
+        ensemble: Its ensemble, "local", "shared" or "global".
+        weights: Its preset of weights, "auto" for example.
 
     Raises:
         ValueError: If there is more or less than one structure.
@@ -112,6 +112,14 @@ def structure_of(self_test: Mapping[str, Any]) -> System:
         structure["pbc"][None],
         torch.zeros_like(structure["numbers"]),
     )
+
+
+def with_old_weights(self_test: Any) -> Any:
+    """A self-test of a file of format version 3 or before, when "smooth" weights were others."""
+    found = self_test.get("symmetrized") if isinstance(self_test, Mapping) else None
+    if not isinstance(found, Mapping) or found.get("weights") != "smooth":
+        return self_test
+    return {**self_test, "symmetrized": {**found, "weights": "smooth-3"}}
 
 
 def check_self_test(

@@ -123,10 +123,10 @@ class Compiled(Wrapped):
         on_gpu = graph.vectors.is_cuda
         padded = on_gpu if self.padded is None else self.padded
         packed = inputs.pack(enlarge if padded else int)
-        if self._run is None:
-            self._run = _compile(self.backbone, type(inputs), graphs=on_gpu)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # where it compiles, torch warns of its own ways
+            if self._run is None:
+                self._run = _compile(self.backbone, type(inputs), graphs=on_gpu)
             try:
                 energies, tensors = self._run(*packed, **options)
             except RuntimeError as error:

@@ -52,7 +52,7 @@ def evaluate(
     *,
     symmetry: str | None = "O(3)",
     ensemble: str = "auto",
-    weights: str = "smooth",
+    weights: str = "auto",
     where: dict[str, Any] | None = None,
     device: str = "auto",
     dtype: str | None = None,
@@ -66,7 +66,7 @@ def evaluate(
         out_dir: Folder for ``errors.json`` and ``parity.png``; nothing is written if None.
         symmetry: ``"O(3)"``, ``"SO(3)"`` or None.
         ensemble: ``"auto"``, ``"local"`` or ``"global"``.
-        weights: ``"smooth"`` or ``"paper"``.
+        weights: ``"auto"``, ``"smooth"``, ``"lean"`` or ``"paper"``.
         where: Keep only frames whose ``info[key]`` equals the value.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         dtype: ``"float32"`` or ``"float64"``; that of the checkpoint if None.

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import ase
 import torch
 
-from ase_pet.ecse.settings import describe as describe_weights
-from ase_pet.ecse.settings import settings
 from ase_pet.engine import Engine
 from ase_pet.formats.files import sha256_of
 from ase_pet.formats.model import Model
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from ase_pet.training.loop import Trainer
 
 #: How a trained model is symmetrised when it is measured; ``auto`` as for who uses it.
-ECSE: dict[str, Any] = {"symmetry": "O(3)", "ensemble": "auto", "weights": "smooth"}
+ECSE: dict[str, Any] = {"symmetry": "O(3)", "ensemble": "auto", "weights": "auto"}
 
 
 def describe(run: Trainer) -> Iterator[str]:
@@ -67,13 +65,15 @@ def record_self_test(model: Model, atoms: ase.Atoms) -> dict[str, Any]:
     symmetrized = Engine(
         model.potential, device="cpu", invariant_atoms=model.invariant_atoms, **ECSE
     )
-    ensemble = symmetrized.choose(len(atoms), bool(atoms.pbc.any()))
+    way = symmetrized.way(len(atoms), periodic=bool(atoms.pbc.any()))
     return make_self_test(
         system,
         bare(system),
         symmetrized(system),
+        symmetry=ECSE["symmetry"],
         # Without copies any ensemble replays the same evaluation.
-        **{**ECSE, "ensemble": ensemble or "local"},
+        ensemble=way.ensemble if way else "local",
+        weights=str(way.weights) if way else "smooth",
     )
 
 
@@ -102,7 +102,7 @@ def _metadata(run: Trainer) -> dict[str, Any]:
         },
         "rotations": config.rotations,
         "reflections": config.reflections,
-        "ecse": {**ECSE, "weights": describe_weights(settings(ECSE["weights"]))},
+        "ecse": {**ECSE, "weights": ECSE["weights"]},
         "accuracy": {"validation": errors},
         "source": f"ase_pet trainer, recipe {config.name}",
         "recipe": config.model_dump(mode="json", exclude={"data", "output"}),

@@ -124,7 +124,7 @@ def test_frames_and_weights(name: str) -> None:
     for case in cases(name):
         if case.weight_aux > 0:
             continue
-        frames = potential.frames(graph_of([case.atoms], potential.cutoff))
+        frames, _ = potential.frames(graph_of([case.atoms], potential.cutoff))
         assert frames.n_frames == len(case.weights), case.name
         left = list(range(frames.n_frames))
         for rotation, weight in zip(case.rotations, case.weights, strict=True):
@@ -143,7 +143,7 @@ def test_the_total_weight_of_pairs(name: str) -> None:
     faded = 0
     for case in cases(name):
         graph = graph_of([case.atoms], potential.cutoff)
-        frames = potential.frames(graph)
+        frames, _ = potential.frames(graph)
         axes = 0.0
         if case.weight_aux > 0 and graph.n_edges:
             # What is left after the pairs are the axes; together they weigh what the aux model did.

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase_pet import engine as engine_module
 from ase_pet.data import Results, System
 from ase_pet.ecse import SmoothSettings
+from ase_pet.ecse import choice as choice_module
 from ase_pet.engine import Engine, resolve_device, resolve_dtype
 from ase_pet.errors import GeometryError, NeighborError, UnknownSpeciesError
 from ase_pet.interfaces.ase_structures import system_from_atoms
@@ -38,7 +39,7 @@ def ask(engine: Engine, *structures: Atoms) -> Results:
             {"symmetry": "O(2)"},
             r"symmetry: expected one of .* or None \(bare model\), got 'O\(2\)'",
         ),
-        ({"ensemble": "shared"}, "ensemble: expected one of .*auto.*, got 'shared'"),
+        ({"ensemble": "own"}, "ensemble: expected one of .*auto.*, got 'own'"),
         ({"skin": -0.1}, "skin: expected a finite length in Å, at least 0, got -0.1"),
         ({"skin": float("nan")}, "skin: expected a finite length"),
         ({"dtype": "float16"}, "dtype: expected 'float32' or 'float64', got 'float16'"),
@@ -90,38 +91,40 @@ def test_the_potential_given_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_layers", "invariant", "small_molecule", "big_molecule", "small_cell", "big_cell"),
+    ("n_layers", "invariant", "small_molecule", "big_molecule", "cell"),
     [
-        (1, True, "local", "local", "local", "local"),
-        (1, False, "global", "local", "global", "local"),
-        (2, True, "global", "local", "global", "local"),
+        (1, True, ("local", "smooth"), ("local", "smooth"), ("local", "smooth")),
+        (1, False, ("shared", "smooth"), ("shared", "lean"), ("shared", "lean")),
+        (2, True, ("shared", "smooth"), ("shared", "lean"), ("shared", "lean")),
     ],
 )
 def test_auto_chooses_by_size_and_depth(
     n_layers: int,
     invariant: bool,
-    small_molecule: str,
-    big_molecule: str,
-    small_cell: str,
-    big_cell: str,
+    small_molecule: tuple[str, str],
+    big_molecule: tuple[str, str],
+    cell: tuple[str, str],
 ) -> None:
     engine = Engine(total(n_layers), invariant_atoms=invariant)
-    assert engine.choose(64, False) == small_molecule
-    assert engine.choose(65, False) == big_molecule
-    assert engine.choose(16, True) == small_cell
-    assert engine.choose(17, True) == big_cell
-    assert Engine(total(n_layers), symmetry=None).choose(10, False) is None
-    assert Engine(total(n_layers), ensemble="global").choose(10**6, True) == "global"
+    assert engine.way(32, periodic=False) == small_molecule
+    assert engine.way(33, periodic=False) == big_molecule
+    assert engine.way(2, periodic=True) == cell
+    assert engine.ensemble == cell[0]
+    assert Engine(total(n_layers), symmetry=None).ensemble is None
+    whole = Engine(total(n_layers), ensemble="global")
+    assert whole.way(10**6, periodic=True) == ("global", "lean")
+    paper = Engine(total(n_layers), invariant_atoms=invariant, weights="paper")
+    assert paper.ensemble == ("local" if small_molecule[0] == "local" else "global")
 
 
 def test_a_batch_is_sorted_whatever_its_parts_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "GLOBAL_MOLECULE", 3)
-    monkeypatch.setattr(engine_module, "GLOBAL_CELL", 2)
+    monkeypatch.setattr(choice_module, "SMOOTH_MOLECULE", 3)
     monkeypatch.setattr(engine_module, "_BATCH_ATOMS", 7)
     names = ["molecule", "dimer", "one_atom_cell", "cluster", "atom", "line", "triclinic", "bent"]
     engine = Engine(total(2, cutoff=2.2), neighbors="brute_force")
-    choices = {engine.choose(len(STRUCTURES[n]), bool(STRUCTURES[n].pbc.any())) for n in names}
-    assert choices == {"local", "global"}
+    every = [STRUCTURES[name] for name in names]
+    ways = {engine.way(len(atoms), periodic=bool(atoms.pbc.any())) for atoms in every}
+    assert ways == {("shared", "smooth"), ("shared", "lean")}
     batch = ask(engine, *(STRUCTURES[name] for name in names))
     start = 0
     for k, name in enumerate(names):
@@ -258,10 +261,13 @@ def test_direct_results_of_several_batches_come_back_in_order(
 def test_costs_are_those_of_the_ensembles() -> None:
     system = system_from_atoms([STRUCTURES["molecule"]])
     found = Engine(total(2)).costs(system)
-    assert list(found) == [None, "local", "global"]
+    assert list(found) == [None, "shared", "global", "local"]
     assert (found[None].n_copies, found[None].n_atoms) == (1, 5)
     assert found["global"].n_atoms == 5 * found["global"].n_copies
     assert found["local"].n_copies > found["global"].n_copies > 1
+    assert found["local"].n_copies > found["shared"].n_copies > 1
+    assert list(Engine(total(1)).costs(system)) == [None, "local", "shared", "global"]
+    assert list(Engine(total(1), weights="paper").costs(system)) == [None, "local", "global"]
     assert list(Engine(Total(tiny_tensornet())).costs(system)) == [None]
 
 
@@ -311,7 +317,7 @@ def test_a_backbone_with_a_symmetry_of_its_own_is_never_copied(ensemble: str) ->
     bare = ask(Engine(potential, symmetry=None, device="cpu"), atoms)
     for symmetry in ("O(3)", "SO(3)"):
         engine = Engine(potential, symmetry=symmetry, ensemble=ensemble, device="cpu")
-        assert engine.choose(4, True) is None
+        assert engine.ensemble is None
         exact = ask(engine, atoms)
         assert torch.equal(exact.energies, bare.energies)
         assert torch.equal(exact.forces, bare.forces)
@@ -377,5 +383,5 @@ def test_a_spin_is_used_or_refused() -> None:
 
 
 def test_options_are_checked_where_no_copies_need_them() -> None:
-    with pytest.raises(ValueError, match="weights: expected 'smooth', 'paper' or settings"):
+    with pytest.raises(ValueError, match="weights: expected one of 'auto', 'smooth'"):
         Engine(Total(tiny_tensornet()), weights="soft")

@@ -49,9 +49,9 @@ def member_energies(engine: Engine, given: System, layer: LastLayer, kind: str) 
     from ase_pet.ecse.projected import project
 
     graph = engine.graph(given)
-    choice = engine.choose(given.n_atoms, bool(given.pbc.any()))
+    way = engine.way(given.n_atoms, periodic=bool(given.pbc.any()))
     with torch.no_grad():
-        return project(engine.total(choice).backbone, layer.projections(kind))(graph).sum(0)
+        return project(engine.total(way).backbone, layer.projections(kind))(graph).sum(0)
 
 
 @pytest.mark.parametrize("kind", ["llpr", "ensemble"])

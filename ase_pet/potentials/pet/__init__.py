@@ -2,6 +2,7 @@
 
 from ase_pet.potentials.pet.modern import ModernPET
 from ase_pet.potentials.pet.modern_hypers import ModernPETHypers
-from ase_pet.potentials.pet.original import PET, PETHypers
+from ase_pet.potentials.pet.original import PET
+from ase_pet.potentials.pet.original_hypers import PETHypers
 
 __all__ = ["PET", "ModernPET", "ModernPETHypers", "PETHypers"]

@@ -7,6 +7,7 @@ part, and each layer takes those atoms only that somebody reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -199,8 +200,19 @@ def energies(
     """
     if not graph.n_atoms:
         return vectors.new_zeros(0)
+    _keep_memory()
     found: Tensor = _Energies.apply(vectors, factors, graph, depth, network)  # type: ignore[no-untyped-call]
     return found
+
+
+@cache
+def _keep_memory() -> None:
+    """Let the C library keep what one part frees for the next one, once in a process.
+
+    The GNU library's gives memory back that exceeds twice the largest block ever freed, of at most
+    32 MiB, and its pages would have to be cleared anew. Elsewhere this does nothing.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 class Merge:

@@ -118,13 +118,10 @@ class Network:
         only = part.hop > 0 and self.run.is_last(part, k)
         into = None if messages is None else messages[part.edges]
         tokens, pull_merged = merge.tokens(self.run, part, neighbors[part.edges], into)
-        own = None
-        if layer.central_species is not None:
-            species = self.species.index_select(0, self.run.arrangement.atoms[part.atoms])
-            own = layer.central_species.weight.index_select(0, species)
+        own = self.own(layer, part)
         x = part.rows(tokens, own)
         blocks = [cast("TransformerBlock", block) for block in layer.blocks]
-        bias = part.bias(blocks[0], central=layer.central_species is not None)
+        bias = part.bias(blocks[0], central=own is not None)
         pulls: list[RowsPullback] = []
         for block in blocks:
             last = only and block is blocks[-1]
@@ -149,6 +146,13 @@ class Network:
             return pull_merged(g.index_select(0, part.slots))
 
         return energies, part.edges_of(x, last=only) if sends else x, pull
+
+    def own(self, layer: MessageLayer, part: Part) -> Tensor | None:
+        """The atoms' own tokens [n_atoms, d], if there are any."""
+        if layer.central_species is None:
+            return None
+        species = self.species.index_select(0, self.run.arrangement.atoms[part.atoms])
+        return layer.central_species.weight.index_select(0, species)
 
     def read(self, layer: MessageLayer, part: Part, x: Tensor) -> tuple[Tensor, Pullback]:
         """Energies [n_atoms] that a layer is read for, from rows."""

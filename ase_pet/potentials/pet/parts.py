@@ -147,16 +147,21 @@ class Part:
         here = torch.arange(len(self.slots), device=counts.device)
         self.sources = rows.index_copy_(0, self.slots, here)
         self.logarithms, self.by_logarithms = logarithms, by_logarithms
-        self.read = self.queries = None
+        self.read: Tensor | None = None
+        self.queries: Tensor | None = None
         if read is not None:
-            self.read = read.nonzero().flatten()
-            wanted = torch.bincount(self.centers[self.read], minlength=n)
-            m = 1 + int(wanted.max())
-            first = torch.arange(n, device=counts.device) * m + 1
-            self.places = torch.repeat_interleave(first, wanted) + run_index(wanted)
-            own = torch.arange(n, device=counts.device) * t
-            queries = own.repeat_interleave(m)
-            self.queries = queries.index_copy_(0, self.places, self.slots[self.read])
+            self._ask(read.nonzero().flatten())
+
+    def _ask(self, read: Tensor) -> None:
+        """Lay out the rows of edges that are read in padded rows of their own."""
+        (n, t), device = self.shape, read.device
+        wanted = torch.bincount(self.centers[read], minlength=n)
+        m = 1 + int(wanted.max())
+        first = torch.arange(n, device=device) * m + 1
+        self.read, self.places = read, torch.repeat_interleave(first, wanted) + run_index(wanted)
+        own = torch.arange(n, device=device) * t
+        queries = own.repeat_interleave(m)
+        self.queries = queries.index_copy_(0, self.places, self.slots[read])
 
     def rows(self, of_edges: Tensor, own: Tensor | None = None) -> Tensor:
         """Values [n_edges, d] of edges in padded rows, [n_atoms · n_tokens, d].

@@ -52,11 +52,11 @@ def test_info_counts_what_ensembles_take(
     rows = json.loads(run("info", checkpoint, "--structure", silicon, "--json").stdout)
     assert rows["elements"] == "Si"
     cost = {row["ensemble"]: row for row in rows["cost"]}
-    assert list(cost) == ["bare", "local", "global"]
-    assert [row["auto"] for row in rows["cost"]] == [False, True, False]
+    assert list(cost) == ["bare", "local", "shared", "global"]
+    assert [row["auto"] for row in rows["cost"]] == [False, True, False, False]
     assert (cost["bare"]["n_copies"], cost["bare"]["n_atoms"], cost["bare"]["ratio"]) == (1, 8, 1)
     assert cost["global"]["n_atoms"] == 8 * cost["global"]["n_copies"]
-    assert cost["local"]["n_copies"] == cost["local"]["n_atoms"] == 2 * cost["local"]["n_frames"]
+    assert cost["local"]["n_copies"] == cost["local"]["n_atoms"]
     assert cost["local"]["memory"] > cost["bare"]["memory"] > 1000
     options = ("--structure", silicon, "--symmetry", "SO3", "--json")
     half = json.loads(run("info", checkpoint, *options).stdout)["cost"]
@@ -66,7 +66,7 @@ def test_info_counts_what_ensembles_take(
     monkeypatch.setenv("COLUMNS", "80")
     shown = run("info", checkpoint, "--structure", silicon).stdout
     assert max(map(len, shown.splitlines())) <= 80
-    numbers = (f"{cost['local'][name]:,}" for name in ("n_frames", "n_copies", "n_atoms"))
+    numbers = (f"{cost['local'][name]:,}" for name in ("n_copies", "n_atoms"))
     line = next(text for text in shown.splitlines() if "local" in text)
     assert all(number in line for number in numbers)
     assert "auto" in line

@@ -20,7 +20,7 @@ STRUCTURES = structures(SPECIES)
 
 def axes_of(graph: Graph, edges: list[int], depth: int | None):
     weights = torch.arange(1.0, 1.0 + len(edges), dtype=torch.float64)
-    return weights, complete_axes(graph, torch.tensor(edges), weights, 2.6, depth, S)
+    return weights, complete_axes(graph, torch.tensor(edges), weights, 2.6, depth, S)[0]
 
 
 @pytest.mark.parametrize("depth", [1, 2, None])
@@ -69,7 +69,7 @@ def test_second_edges_compete_by_walk_and_angle(depth: int) -> None:
             candidates.append((e, y))
     scores = torch.tensor([y for _, y in candidates], dtype=torch.float64)
     group = torch.zeros(len(scores), dtype=torch.int64)
-    shares = compete(scores, S.axis_window, group, 1, S.beta)
+    shares = compete(scores, S.second_window, group, 1, S.beta)
     shares = shares / shares.sum()
     expected = sorted(0.5 * float(s) for s in shares if s > 0)
     assert len(expected) > 1

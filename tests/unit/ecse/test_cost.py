@@ -37,7 +37,7 @@ class Counted(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["molecule", "line", "atom", "triclinic"])
-@pytest.mark.parametrize("ensemble", ["local", "global"])
+@pytest.mark.parametrize("ensemble", ["local", "shared", "global"])
 @pytest.mark.parametrize("symmetry", ["O(3)", "SO(3)"])
 def test_what_is_counted_is_what_is_evaluated(symmetry: str, ensemble: str, name: str) -> None:
     network = Counted(tiny_pet(2, cutoff=2.2))
@@ -54,8 +54,7 @@ def test_what_is_counted_is_what_is_evaluated(symmetry: str, ensemble: str, name
         assert found.n_atoms == sum(atoms)
         assert found.n_edges == sum(n for _, n in network.seen)
         assert found.memory == per_atom * max(atoms)
-        assert found.n_copies == wrapped.ensemble(graph).n_frames
-        assert found.n_frames == found.n_copies // (2 if symmetry == "O(3)" else 1)
+        assert found.n_copies == wrapped.ensemble(graph).n_copies
         if ensemble == "global":
             assert found.n_atoms == found.n_copies * len(EVERY[name])
 
@@ -64,6 +63,6 @@ def test_without_coordinate_systems() -> None:
     graph = graph_of([molecule("CH3OH")], 2.6)
     network = tiny_tensornet(group="SO(3)")
     one, two = cost(network, graph), cost(Mirrored(network), graph)
-    assert (one.n_frames, one.n_copies, one.n_atoms, one.n_edges) == (0, 1, 6, graph.n_edges)
-    assert (two.n_frames, two.n_copies, two.n_atoms) == (0, 2, 12)
+    assert (one.n_copies, one.n_atoms, one.n_edges) == (1, 6, graph.n_edges)
+    assert (two.n_copies, two.n_atoms) == (2, 12)
     assert two.memory == 2 * one.memory == 2 * network.memory(6, 5)

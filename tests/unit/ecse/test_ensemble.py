@@ -53,25 +53,30 @@ def test_a_copy_has_the_energies_of_the_original(n_layers: int, ego: bool) -> No
         domains = Domains.from_labels(graph.system_index, graph.n_systems)
     n_domains = len(domains.sizes)
     order = torch.tensor(np.random.default_rng(0).permutation(2 * n_domains) % n_domains)
-    copies = Expansion(graph, domains).copies(torch.arange(2 * n_domains), order)
-    energies = pet(copies.graph)
-    owners = torch.repeat_interleave(order, domains.sizes[order])
-    own = owners == copies.nodes if ego else torch.ones_like(owners, dtype=torch.bool)
-    assert int(own.sum()) == 2 * graph.n_atoms
-    read = energies[: len(copies.nodes)][own]
-    torch.testing.assert_close(read, expected[copies.nodes[own]], rtol=1e-13, atol=1e-13)
+    of_read = torch.repeat_interleave(domains.sizes[order])
+    readers = torch.cat([domains.atoms[domains.start[k] : domains.start[k + 1]] for k in order])
+    if ego:
+        of_read, readers = torch.arange(len(order)), order
+    copies = Expansion(graph, domains, n_layers).copies(order, of_read, readers)
+    assert torch.equal(copies.nodes[copies.reads], readers)
+    assert len(readers) == 2 * graph.n_atoms
+    read = pet(copies.graph)[copies.reads]
+    torch.testing.assert_close(read, expected[readers], rtol=1e-13, atol=1e-13)
 
 
 def test_copies_are_disconnected_and_know_their_frame() -> None:
     graph = chain()
-    expansion = Expansion(graph, Domains.ego(graph, 2))
-    frames, domain = torch.tensor([7, 9]), torch.tensor([0, 2])
-    copies = expansion.copies(frames, domain)
-    assert copies.nodes.tolist() == [0, 1, 1, 2, 3]
+    expansion = Expansion(graph, Domains.ego(graph, 2), 2)
+    readers = torch.tensor([0, 2])
+    copies = expansion.copies(readers, torch.arange(2), readers)
+    assert copies.nodes.tolist() == [0, 2, 1, 1, 3]
+    assert copies.reads.tolist() == [0, 1]
+    assert copies.graph.hops is not None
+    assert copies.graph.hops.tolist() == [0, 0, 1, 1, 1, 2, 2]
     copied = copies.graph
     n_nodes = len(copies.nodes)
-    copy = torch.tensor([0, 0, 1, 1, 1])
-    assert torch.equal(copies.frames, frames[copy[copied.centers]])
+    copy = torch.tensor([0, 1, 0, 1, 1])
+    assert torch.equal(copies.copies, copy[copied.centers])
     inside = copied.others < n_nodes
     assert torch.equal(copy[copied.others[inside]], copy[copied.centers[inside]])
     assert torch.equal(copied.numbers[copied.others], graph.numbers[graph.others[copies.edges]])
@@ -84,7 +89,8 @@ def test_copies_are_disconnected_and_know_their_frame() -> None:
 
 def test_one_carrier_for_each_element_stands_for_all_outside() -> None:
     graph = chain()
-    copies = Expansion(graph, Domains.ego(graph, 1)).copies(torch.arange(5), torch.arange(5))
+    atoms = torch.arange(5)
+    copies = Expansion(graph, Domains.ego(graph, 1), 1).copies(atoms, atoms, atoms)
     assert copies.graph.n_atoms == 5 + 2
     assert bool((copies.graph.others >= 5).all())
     assert copies.graph.n_edges == graph.n_edges

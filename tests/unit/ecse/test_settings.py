@@ -11,9 +11,14 @@ from ase_pet.ecse.settings import describe, settings
 def test_presets_have_names() -> None:
     assert settings("paper") == PaperSettings()
     assert settings("smooth") == SmoothSettings()
+    assert settings("auto") == settings("auto", "global") == settings("smooth")
+    assert settings("auto", "shared") == settings("lean") != settings("smooth")
+    assert settings("smooth-3").axis_penalty == 2.8
     mine = SmoothSettings(window=0.3)
     assert settings(mine) is mine
-    with pytest.raises(ValueError, match=r"weights: expected 'smooth', .* got 'Smooth'"):
+    with pytest.raises(
+        ValueError, match=r"weights: expected one of 'auto', 'smooth', .* got 'Smooth'"
+    ):
         settings("Smooth")
 
 

@@ -15,7 +15,12 @@ from ase_pet.testing.structures import structures
 from tests.tiny import SPECIES, Pairwise, tiny_pet
 
 STRUCTURES = structures(SPECIES)
-EVERY = list(itertools.product(["O(3)", "SO(3)"], ["local", "global"], ["smooth", "paper"]))
+EVERY = list(itertools.product(["O(3)", "SO(3)"], ["local", "global"], ["smooth", "lean", "paper"]))
+EVERY += [
+    (symmetry, "shared", weights)
+    for symmetry in ("O(3)", "SO(3)")
+    for weights in ("smooth", "lean")
+]
 
 
 @pytest.mark.parametrize(("symmetry", "ensemble", "weights"), EVERY)
@@ -34,22 +39,36 @@ def test_what_is_invariant_already_stays_as_it_is(
         torch.testing.assert_close(ours[1], theirs[1], rtol=1e-10, atol=1e-10)
 
 
-def average_by_hand(symmetrized: Symmetrized, graph: Graph, mirrors: list[float]) -> torch.Tensor:
+def average_by_hand(symmetrized: Symmetrized, graph: Graph) -> torch.Tensor:
     """Energies [n_atoms] from whole structures turned into each frame, one after the other."""
-    frames = symmetrized.frames(graph)
+    frames, reads = symmetrized.frames(graph)
     total = torch.zeros(graph.n_atoms, dtype=torch.float64)
     weights = torch.zeros(graph.n_atoms, dtype=torch.float64)
     for k in range(frames.n_frames):
-        for mirror in mirrors:
-            R = torch.diag(torch.tensor([1.0, mirror, 1.0]).double()) @ frames.rotations[k]
-            energies = symmetrized.backbone(graph.with_vectors(graph.vectors @ R.T))
-            if symmetrized.ensemble_name == "local":
-                reads = torch.arange(graph.n_atoms) == frames.owners[k]
-            else:
-                reads = graph.system_index == graph.system_index[frames.owners[k]]
-            total += torch.where(reads, frames.weights[k] * energies, 0.0)
-            weights += torch.where(reads, frames.weights[k], 0.0)
+        turned = graph.with_vectors(graph.vectors @ frames.rotations[k].T)
+        energies = symmetrized.backbone(turned)
+        for atom, weight in zip(
+            *(x[reads.frames == k] for x in (reads.atoms, reads.weights)), strict=True
+        ):
+            total[atom] += weight * energies[atom]
+            weights[atom] += weight
     return total / weights
+
+
+@pytest.mark.parametrize(("symmetry", "ensemble", "weights"), EVERY)
+def test_frames_come_with_their_mirror_images(symmetry: str, ensemble: str, weights: str) -> None:
+    """Of equal weight, unless a preference tells left from right."""
+    graph = graph_of([STRUCTURES[name] for name in ("molecule", "line", "wire")], 2.6)
+    frames, reads = Symmetrized(
+        tiny_pet(), symmetry=symmetry, ensemble=ensemble, weights=weights
+    ).frames(graph)
+    improper = torch.linalg.det(frames.rotations) < 0
+    share = float(reads.weights[improper[reads.frames]].sum() / reads.weights.sum())
+    if symmetry == "SO(3)" or weights != "lean":
+        assert share == pytest.approx(0.5 if symmetry == "O(3)" else 0.0, rel=1e-12)
+    assert bool((reads.frames.diff() >= 0).all())
+    if ensemble == "local":
+        assert torch.equal(frames.owners[reads.frames], reads.atoms)
 
 
 @pytest.mark.parametrize(("symmetry", "ensemble", "weights"), EVERY)
@@ -58,8 +77,7 @@ def test_it_is_the_weighted_average_over_frames(symmetry: str, ensemble: str, we
     symmetrized = Symmetrized(
         tiny_pet(2), symmetry=symmetry, ensemble=ensemble, weights=weights, memory_budget=10**5
     )
-    mirrors = [1.0, -1.0] if symmetry == "O(3)" else [1.0]
-    expected = average_by_hand(symmetrized, graph, mirrors)
+    expected = average_by_hand(symmetrized, graph)
     torch.testing.assert_close(evaluate(symmetrized, graph)[0], expected, rtol=0, atol=1e-13)
     torch.testing.assert_close(symmetrized(graph), expected, rtol=0, atol=1e-13)
 
@@ -79,7 +97,7 @@ def test_only_so3_tells_left_from_right() -> None:
     assert float(energy["O(3)"][0]) == pytest.approx(float(mean), rel=1e-13)
 
 
-@pytest.mark.parametrize("ensemble", ["local", "global"])
+@pytest.mark.parametrize("ensemble", ["local", "shared", "global"])
 def test_the_memory_budget_changes_only_the_chunks(ensemble: str) -> None:
     graph = graph_of([STRUCTURES["triclinic"], STRUCTURES["atom"], STRUCTURES["molecule"]], 2.2)
     pet = tiny_pet(2, cutoff=2.2)
@@ -88,8 +106,8 @@ def test_the_memory_budget_changes_only_the_chunks(ensemble: str) -> None:
         symmetrized = Symmetrized(pet, ensemble=ensemble, memory_budget=budget)
         results.append(evaluate(symmetrized, graph))
         n_chunks.append(len(symmetrized.ensemble(graph).chunks))
-    n_frames = symmetrized.ensemble(graph).n_frames
-    assert n_chunks[0] == n_frames > n_chunks[1] > n_chunks[2] == 1
+    n_copies = symmetrized.ensemble(graph).n_copies
+    assert n_chunks[0] == n_copies > n_chunks[1] > n_chunks[2] == 1
     for energies, gradients, *_ in results[:2]:
         torch.testing.assert_close(energies, results[2][0], rtol=1e-13, atol=1e-13)
         torch.testing.assert_close(gradients, results[2][1], rtol=1e-11, atol=1e-11)
@@ -103,7 +121,7 @@ def test_chunks_keep_within_the_budget() -> None:
     sizes = ensemble.expansion.domains.sizes[ensemble.domain]
     assert len(ensemble.chunks) > 2
     assert [c.start for c in ensemble.chunks[1:]] == [c.stop for c in ensemble.chunks[:-1]]
-    assert (ensemble.chunks[0].start, ensemble.chunks[-1].stop) == (0, ensemble.n_frames)
+    assert (ensemble.chunks[0].start, ensemble.chunks[-1].stop) == (0, ensemble.n_copies)
     for chunk in ensemble.chunks:
         needed = pet.memory(int(sizes[chunk].sum()), widest)
         assert needed <= 200_000 or chunk.stop - chunk.start == 1
@@ -112,21 +130,23 @@ def test_chunks_keep_within_the_budget() -> None:
 def test_coefficients_add_up_to_one() -> None:
     names = ["cluster", "line", "atom", "triclinic"]
     graph = graph_of([STRUCTURES[name] for name in names], 2.6)
-    local = Symmetrized(tiny_pet()).ensemble(graph)
-    sums = torch.zeros(graph.n_atoms).double().index_add(0, local.readers, local.coefficients)
-    torch.testing.assert_close(sums, torch.ones_like(sums))
-    whole = Symmetrized(tiny_pet(), ensemble="global").ensemble(graph)
-    sums = torch.zeros(graph.n_systems).double().index_add(0, whole.domain, whole.coefficients)
-    torch.testing.assert_close(sums, torch.ones_like(sums))
-    assert set(whole.readers.tolist()) == {-1}
+    for ensemble in ("local", "shared", "global"):
+        found = Symmetrized(tiny_pet(), ensemble=ensemble).ensemble(graph)
+        sums = torch.zeros(graph.n_atoms).double().index_add(0, found.readers, found.coefficients)
+        torch.testing.assert_close(sums, torch.ones_like(sums))
+        assert set(found.reads.tolist()) == set(range(found.n_copies))
 
 
 def test_structures_without_any_neighbour_need_one_frame() -> None:
     apart = Atoms("CHO", [[0, 0, 0], [30, 0, 0], [0, 30, 0]])
     graph = graph_of([apart, STRUCTURES["atom"]], 2.6)
-    assert Symmetrized(tiny_pet()).frames(graph).owners.tolist() == [0, 1, 2, 3]
+    for ensemble in ("local", "shared"):
+        frames, _ = Symmetrized(tiny_pet(), ensemble=ensemble).frames(graph)
+        assert frames.owners.tolist() == [0, 1, 2, 3]
     whole = Symmetrized(tiny_pet(), ensemble="global")
-    assert whole.frames(graph).owners.tolist() == [0, 3]
+    frames, reads = whole.frames(graph)
+    assert frames.owners.tolist() == [0, 3]
+    assert reads.frames.tolist() == [0, 0, 0, 1]
     torch.testing.assert_close(whole(graph), tiny_pet()(graph), rtol=1e-14, atol=1e-14)
 
 
@@ -154,7 +174,8 @@ def test_it_passes_on_what_the_backbone_is() -> None:
         ({"symmetry": "O3"}, r"symmetry: expected one of .*'O\(3\)'.*got 'O3'"),
         ({"symmetry": None}, "symmetry: expected one of"),
         ({"ensemble": "auto"}, "ensemble: expected one of .*'local'"),
-        ({"weights": "rough"}, "weights: expected 'smooth', 'paper'"),
+        ({"weights": "rough"}, "weights: expected one of 'auto', 'smooth', 'lean', 'paper'"),
+        ({"weights": "paper", "ensemble": "shared"}, "weights: those of the paper have no shared"),
         ({"memory_budget": 0}, "memory_budget: expected a positive number, got 0"),
     ],
 )
@@ -165,9 +186,13 @@ def test_bad_options_are_named(option: dict, message: str) -> None:
 
 def test_frames_before_pruning_are_counted() -> None:
     graph = graph_of([STRUCTURES["cluster"]], 2.6)
-    pruned = Symmetrized(tiny_pet(), ensemble="global", weights="paper").frames(graph)
-    kept = Symmetrized(tiny_pet(), ensemble="global", weights=PaperSettings(n_prunings=0))
-    assert pruned.n_candidates == kept.frames(graph).n_frames > pruned.n_frames
+    pruned = Symmetrized(tiny_pet(), ensemble="global", weights="paper", symmetry="SO(3)").frames(
+        graph
+    )[0]
+    kept = Symmetrized(
+        tiny_pet(), ensemble="global", weights=PaperSettings(n_prunings=0), symmetry="SO(3)"
+    )
+    assert pruned.n_candidates == kept.frames(graph)[0].n_frames > pruned.n_frames
 
 
 def test_weights_and_energies_are_invariant_where_the_backbone_is_not() -> None:

@@ -175,7 +175,7 @@ def test_entry_of_another_type_is_named(model: Model, tmp_path: Path, key: str) 
     [
         (["format"], "other", "not an ase_pet checkpoint"),
         (["format"], ..., "not an ase_pet checkpoint"),
-        (["format_version"], 4, r"newer ase_pet \(format_version 4.*upgrade"),
+        (["format_version"], 5, r"newer ase_pet \(format_version 5.*upgrade"),
         (["format_version"], "1", "format_version: expected 1 or more, got '1'"),
         (["format_version"], ..., "format_version: expected"),
         (["architecture"], "gpt", r"unknown architecture 'gpt'.*\['pet', 'pet-metatrain', "),

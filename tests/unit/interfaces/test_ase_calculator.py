@@ -92,7 +92,7 @@ def test_signature_is_the_documented_one() -> None:
         "dtype": None,
         "symmetry": "O(3)",
         "ensemble": "auto",
-        "weights": "smooth",
+        "weights": "auto",
         "neighbors": "auto",
         "skin": 0.5,
         "memory_budget": "2GB",
@@ -211,7 +211,7 @@ def test_a_step_of_dynamics_dispatches_little_around_the_network(
     watch.leave_out(torch.autograd, "grad", monkeypatch)
     with watch:
         dynamics.run(1)
-    assert 50 < len(watch.names) <= 90  # 205 if everything were checked and formed anew
+    assert 50 < len(watch.names) <= 90  # 203 with everything checked and formed anew
     assert not [name for name in watch.names if "svd" in name or "nonzero" in name]
 
 
@@ -488,24 +488,13 @@ def test_trajectories_and_databases_take_it(calc: PETCalculator, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("n_layers", "rotations", "small_cell", "large_cell", "gas_phase"),
-    [
-        (1, "atom", "local", "local", "local"),
-        (1, None, "local", "local", "local"),
-        (1, "structure", "global", "local", "global"),
-        (2, "atom", "global", "local", "global"),
-    ],
+    ("n_layers", "rotations", "chosen"),
+    [(1, "atom", "local"), (1, None, "local"), (1, "structure", "shared"), (2, "atom", "shared")],
 )
-def test_ensemble_says_what_was_chosen(
-    n_layers: int, rotations: str, small_cell: str, large_cell: str, gas_phase: str
-) -> None:
+def test_ensemble_says_what_was_chosen(n_layers: int, rotations: str, chosen: str) -> None:
     calc = PETCalculator(make_model(n_layers, rotations))
-    assert calc.ensemble == ("local" if small_cell == gas_phase == "local" else "auto")
-    for atoms, chosen in (
-        (crystal(), small_cell),
-        (gas(), gas_phase),
-        (bulk("Si", cubic=True) * (2, 2, 1), large_cell),
-    ):
+    assert calc.ensemble == chosen
+    for atoms in (crystal(), gas(), bulk("Si", cubic=True) * (2, 2, 1)):
         calc.calculate(atoms)
         assert calc.ensemble == chosen
         (explicit,) = PETCalculator(calc.model, ensemble=chosen).compute([atoms])
@@ -585,7 +574,7 @@ def test_impossible_structures_are_refused(calc: PETCalculator, kind: str, messa
         ("dtype", torch.bfloat16, "dtype: expected.*got 'bfloat16'"),
         ("symmetry", "O3", r"symmetry: expected one of.*O\(3\).*SO\(3\).*None.*got 'O3'"),
         ("ensemble", "all", "ensemble: expected one of.*local.*global.*auto.*got 'all'"),
-        ("weights", "rough", "weights: expected 'smooth', 'paper' or settings, got 'rough'"),
+        ("weights", "rough", "weights: expected one of 'auto', 'smooth', .* got 'rough'"),
         ("skin", -1.0, "skin: expected.*got -1.0"),
         ("skin", float("nan"), "skin: expected"),
         ("skin", "a", "skin: expected.*got 'a'"),
@@ -666,7 +655,7 @@ def test_the_structure_at_fault_is_named(calc: PETCalculator) -> None:
         evaluate_together(too_much, frames, str)
 
 
-@pytest.mark.parametrize(("rotations", "chosen"), [(None, "local"), ("structure", "global")])
+@pytest.mark.parametrize(("rotations", "chosen"), [(None, "local"), ("structure", "shared")])
 def test_atoms_of_unknown_training_count_as_invariant(rotations: str | None, chosen: str) -> None:
     calc = PETCalculator(make_model(rotations=rotations))
     calc.compute([crystal()])

@@ -102,7 +102,7 @@ def test_a_frame_at_fault_is_named(frames, model, report, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("rotations", "ensemble"), [(None, "local"), ("structure", "global")])
+@pytest.mark.parametrize(("rotations", "ensemble"), [(None, "local"), ("structure", "shared")])
 def test_unknown_rotations_count_as_those_of_atoms(frames, model, report, rotations, ensemble):
     model = dataclasses.replace(model, metadata={"rotations": rotations})
     labels = relabelled(frames, model)[:2]

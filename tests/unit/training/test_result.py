@@ -4,8 +4,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from ase_pet.ecse.settings import SmoothSettings
-from ase_pet.ecse.settings import describe as describe_weights
 from ase_pet.engine import Engine
 from ase_pet.formats import Model, load
 from ase_pet.formats.self_test import deviations, structure_of
@@ -34,7 +32,7 @@ def test_self_test_can_be_replayed(frames):
     assert abs(record["bare"]["energy"] - record["symmetrized"]["energy"]) > 1e-6
 
 
-@pytest.mark.parametrize(("rotations", "ensemble"), [(None, "local"), ("structure", "global")])
+@pytest.mark.parametrize(("rotations", "ensemble"), [(None, "local"), ("structure", "shared")])
 def test_unknown_rotations_count_as_those_of_atoms(frames, rotations, ensemble):
     hypers = PETHypers(cutoff=3.5, d_model=8, n_heads=2, n_attention_layers=1)
     model = Model(Total(PET(hypers, [13, 29])), "float32", {"rotations": rotations})
@@ -48,7 +46,7 @@ def test_how_the_model_was_symmetrised_is_recorded(recipe, write_recipe):
     model = load(trainer.run())
     ecse = model.metadata["ecse"]
     assert (ecse["symmetry"], ecse["ensemble"]) == ("O(3)", "auto")
-    assert ecse["weights"] == describe_weights(SmoothSettings())
+    assert ecse["weights"] == "auto"
     assert model.self_test["symmetrized"]["symmetry"] == ecse["symmetry"]
     assert set(model.metadata["accuracy"]) == {"validation"}
 

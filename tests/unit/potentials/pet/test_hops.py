@@ -107,17 +107,21 @@ def test_layers_take_only_what_is_read(
     make: type, n_layers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
+    fewer: list[bool] = []
     transform = Part.transform
 
-    def count(self: Part, *args: object, **options: bool) -> tuple:
-        made = transform(self, *args, **options)
+    def count(self: Part, block: object, x: Tensor, *args: Tensor, **options: bool) -> tuple:
+        made = transform(self, block, x, *args, **options)
         rows.append(len(made[1]))
+        fewer.append(len(made[1]) < len(x))
         return made
 
     monkeypatch.setattr(Part, "transform", count)
     model, graph = make(n_layers, cutoff=CUTOFF), random_graph(0)
     model(graph)
     whole = sum(rows)
+    assert not any(fewer)
     rows.clear()
     model(with_hops(graph, torch.tensor([3]), model.n_layers)[0])
     assert 0 < sum(rows) < whole / 4
+    assert sum(fewer) == model.n_layers - 1  # the last block of each shell but the first

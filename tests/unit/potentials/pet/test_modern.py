@@ -77,9 +77,8 @@ def test_the_receptive_field_is_what_it_says(option: dict, n_layers: int) -> Non
         if depth > 0:
             domains = Domains.ego(graph, depth)
             atoms = torch.arange(graph.n_atoms)
-            copies = Expansion(graph, domains).copies(atoms, atoms)
-            own = torch.repeat_interleave(domains.sizes) == copies.nodes
-            found = pet(copies.graph)[: len(own)][own]
+            copies = Expansion(graph, domains, depth).copies(atoms, atoms, atoms)
+            found = pet(copies.graph)[copies.reads]
             deviations.append(float((found - pet(graph)).abs().max()))
     assert deviations[0] < 1e-14
     assert all(deviation > 1e-6 for deviation in deviations[1:])
