@@ -252,7 +252,9 @@ def test_forces_change_in_proportion_to_the_step_where_makers_change() -> None:
     ask = potential_evaluator(shared(1, "lean"))
     largest = []
     for n in (100, 200):
-        forces = np.array([one.forces for one in ask([parting(x) for x in np.linspace(1.5, 1.9, n)])])
+        forces = np.array(
+            [one.forces for one in ask([parting(x) for x in np.linspace(1.5, 1.9, n)])]
+        )
         largest.append(np.abs(np.diff(forces, axis=0)).max())
     assert largest[1] / largest[0] == pytest.approx(0.5, abs=0.05)
 
