@@ -101,10 +101,11 @@ class CommitteeEngine:
         found = {engine.dtype for engine in self.engines}
         return found.pop() if len(found) == 1 else None
 
-    def choose(self, n_atoms: int, periodic: bool) -> str | None:
+    @property
+    def ensemble(self) -> str | None:
         """Ensemble of the members that make rotated copies; several are joined by "and"."""
-        found = {engine.choose(n_atoms, periodic) for engine in self.engines}
-        return " and ".join(sorted(name for name in found if name is not None)) or None
+        names = {engine.ensemble for engine in self.engines}
+        return " and ".join(sorted(name for name in names if name is not None)) or None
 
     def members(self, system: System) -> list[Results]:
         """Results of each member; those of the last batch are kept.

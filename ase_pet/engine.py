@@ -149,15 +149,10 @@ class Engine:
             backbone = Mirrored(backbone)
         return Total(backbone, self.bare.composition, self.bare.zbl)
 
-    def choose(self, n_atoms: int, periodic: bool) -> str | None:
-        """Ensemble for one structure: its name, or ``None`` if no rotated copies are made.
-
-        Args:
-            n_atoms: Number of atoms.
-            periodic: Whether any axis is periodic.
-        """
-        way = self.way(n_atoms, periodic=periodic)
-        return way and way.ensemble
+    @property
+    def ensemble(self) -> str | None:
+        """The ensemble that is used; ``None`` where no rotated copies are made."""
+        return self.choice.ensembles(self.bare)[0] if self.copies else None
 
     def way(self, n_atoms: int, *, periodic: bool) -> Way | None:
         """Ensemble and weights for one structure; ``None`` if no rotated copies are made."""

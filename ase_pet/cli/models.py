@@ -93,7 +93,7 @@ def _count(model: Model, atoms: Atoms, *, symmetry: str, **options: Any) -> list
     calculator.set_atoms(atoms)
     engine = calculator.engine
     assert isinstance(engine, Engine)
-    auto = engine.choose(len(atoms), bool(atoms.pbc.any()))
+    auto = engine.ensemble
     costs = engine.costs(system_from_atoms([atoms]))
     return [
         {

@@ -101,15 +101,19 @@ def serve(graph: Graph, found: Candidates, cutoff: float, settings: SmoothSettin
     mean = torch.where(some, mean, 0.0)
     lowest = soft_extremum(mean[owners] + near, mass[owners], atoms, n, -beta)
 
-    order = torch.argsort(found.owners, stable=True)
-    counts = torch.bincount(found.owners, minlength=n)
-    first = counts.cumsum(0) - counts
-    bound = best.new_full((n,), torch.inf)
+    # First who may be read by anybody, then by whom: few are left of all combinations.
     reach = (found.scores - found.windows).detach()
-    bound = bound.scatter_reduce(0, found.owners, reach, "amin")
-    pairs = torch.nonzero(bound[owners] + near.detach() < lowest.detach()[atoms])[:, 0]
+    needed = (lowest[atoms] - near).detach()
+    most = needed.new_full((n,), -torch.inf).scatter_reduce(0, owners, needed, "amax")
+    chosen = torch.nonzero(reach < most[found.owners])[:, 0]
+    chosen = chosen[torch.argsort(found.owners[chosen], stable=True)]
+    counts = torch.bincount(found.owners[chosen], minlength=n)
+    first = counts.cumsum(0) - counts
+    bound = needed.new_full((n,), torch.inf)
+    bound = bound.scatter_reduce(0, found.owners[chosen], reach[chosen], "amin")
+    pairs = torch.nonzero(bound[owners] < needed)[:, 0]
     pair = torch.repeat_interleave(pairs, counts[owners[pairs]])
-    which = order[first[owners[pair]] + run_index(counts[owners[pairs]])]
+    which = chosen[first[owners[pair]] + run_index(counts[owners[pairs]])]
     excess = found.scores[which] + near[pair] - lowest[atoms[pair]]
     weights = smooth_step(1.0 - excess / found.windows[which])
     kept = torch.nonzero(weights > 0)[:, 0]

@@ -45,22 +45,25 @@ class PETCalculator(WithUncertainty, Calculator):
 
     The ensemble says which coordinate systems serve which atoms:
 
-    * ``"local"``: each atom's energy is averaged over the coordinate systems of its own
-      environment. Size-consistent: two distant fragments do not feel each other. The cost is
-      linear in the number of atoms, a few evaluations of each atom's environment; it grows fast
-      with the number of message-passing layers, because the environment does.
-    * ``"global"``: the coordinate systems of all atoms are pruned together and serve the whole
-      structure. Not size-consistent: what is far away takes part in choosing them, so that
-      energies of different structures compare less well. The cost is one evaluation of the whole
-      structure for each coordinate system, whatever the number of layers: cheap for molecules
-      and small cells, quadratic for large ones.
-    * ``"auto"``: global for models with long-range electrostatics, which reach beyond any
-      environment; local for models of one message-passing layer, the energies of whose atoms were
-      trained to be invariant or of whose training nothing is known; otherwise global for molecules
-      and small cells, and local for anything larger. :attr:`ensemble` tells what was chosen.
+    * ``"local"``: those of an atom's own environment serve that atom. Right for one
+      message-passing layer; the cost grows fast with more, because the environment does.
+    * ``"shared"``: those of nearby atoms compete, and the winners serve all around. The cost grows
+      with the number of layers much more slowly, and the model is disturbed least.
+    * ``"global"``: those of all atoms compete, and the winners serve the whole structure: the
+      fewest evaluations, but what is far away takes part in choosing them, so that energies of
+      different structures compare less well.
+    * ``"auto"``: local for models of one message-passing layer, the energies of whose atoms were
+      trained to be invariant or of whose training nothing is known; global for models with
+      long-range electrostatics, which reach beyond any environment; shared for all others.
 
-    Both are exactly equivariant, smooth and energy-conserving. ``symmetry=None`` is the network as
+    Local and shared ensembles are size-consistent: two distant fragments do not feel each other.
+    All are exactly equivariant, smooth and energy-conserving. ``symmetry=None`` is the network as
     it was trained: fastest, and its results change a little as the structure turns.
+
+    Weights of coordinate systems are ``"smooth"``: many of them, gentle forces; ``"lean"``: few of
+    them, for models whose total energies are nearly invariant already; ``"paper"``: those of the
+    original code; or settings of one's own. ``"auto"`` is smooth for the local ensemble and for
+    molecules of up to 32 atoms, and lean for larger structures in the others.
 
     Args:
         model: Path of a checkpoint in any supported format, or a loaded :class:`Model`; of a list
@@ -71,9 +74,8 @@ class PETCalculator(WithUncertainty, Calculator):
         symmetry: ``"O(3)"`` for rotations and reflections, ``"SO(3)"`` for rotations alone, or
             ``None``. Models that are invariant by construction, such as TensorNet, are evaluated
             once, without coordinate systems.
-        ensemble: ``"auto"``, ``"local"`` or ``"global"``.
-        weights: Weights of the coordinate systems: ``"auto"``, ``"smooth"``, ``"lean"``,
-            ``"paper"`` or settings.
+        ensemble: ``"auto"``, ``"local"``, ``"shared"`` or ``"global"``, see above.
+        weights: ``"auto"``, ``"smooth"``, ``"lean"``, ``"paper"`` or settings, see above.
         neighbors: ``"auto"``, ``"torch_cluster"``, ``"vesin"``, ``"cell_list"`` or
             ``"brute_force"``.
         skin: Å by which neighbour lists are larger than needed, to be reused between steps.
@@ -188,15 +190,8 @@ class PETCalculator(WithUncertainty, Calculator):
 
     @property
     def ensemble(self) -> str | None:
-        """The ensemble of the structure that ASE had evaluated last.
-
-        ``None`` where no rotated copies are made; ``"auto"`` before the first evaluation where
-        it depends on the structure.
-        """
-        if self.atoms is not None:
-            return self.engine.choose(len(self.atoms), bool(self.atoms.pbc.any()))
-        smallest, largest = self.engine.choose(1, False), self.engine.choose(1 << 60, True)
-        return smallest if smallest == largest else "auto"
+        """The ensemble that is used; ``None`` where no rotated copies are made."""
+        return self.engine.ensemble
 
     def set_atoms(self, atoms: Atoms) -> None:
         """Check the elements; ASE calls it when the calculator is attached.
