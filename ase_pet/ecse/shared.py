@@ -33,7 +33,7 @@ from ase_pet.ecse.settings import SmoothSettings
 from ase_pet.ecse.smooth import Candidates, candidates
 from ase_pet.potentials.cutoffs import smooth_step
 
-#: Makes one number of a lattice translation, additive like it, and its own within 2^19 cells.
+#: Make one number of a lattice translation, additive like it and unique for half a million cells.
 _DIGITS = (1 << 40, 1 << 20, 1)
 
 
@@ -46,8 +46,7 @@ def affinities(graph: Graph, fade: Tensor, hops: int) -> tuple[Tensor, Tensor, T
         hops: h.
 
     Returns:
-        Atoms i and a [n_pairs] of B, int64, sorted by i, and its values; one pair for each
-        image of a.
+        Atoms i and a [n_pairs] of B, int64, sorted by i, and its values; one for each image of a.
     """
     n = graph.n_atoms
     used = torch.nonzero(fade > 0)[:, 0]
