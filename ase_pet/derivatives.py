@@ -132,6 +132,7 @@ def _pair(by_space: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
     return (by_space[0], by_space[1]) if by_space else None
 
 
+@torch.no_grad()
 def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     r"""Evaluate an ensemble with the memory of one chunk and no second forward pass.
 
@@ -143,7 +144,7 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     graph, (vectors, *leaves) = _with_leaves(potential, graph)
     with torch.enable_grad():
         ensemble = potential.ensemble(graph)
-    rotations, coefficients = ensemble.rotations.detach(), ensemble.coefficients.detach()
+    rotations, coefficients = ensemble.rotations, ensemble.coefficients
     several = columns(potential)
     energies = vectors.new_zeros(graph.n_atoms, *several)
     by_vector, by_rotation, by_coefficient = (
@@ -151,25 +152,24 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
     )
     by_space = [leaf.new_zeros(*leaf.shape, *several) for leaf in leaves]
     tensors = zero_tensors(potential.tensors, energies)
-    for chunk in ensemble.chunks:
-        copies, reads = ensemble.copies(chunk)
-        original, rotation = vectors.detach()[copies.edges], rotations[chunk][copies.copies]
+    for part in ensemble.evaluations():
+        copies, reads, nodes = part.copies, part.reads, part.nodes
         with torch.enable_grad():
-            rotated = torch.einsum("eij,ej->ei", rotation, original).requires_grad_(True)
-            copied, turned = predict(potential.backbone, copies.graph.with_vectors(rotated))
-            copied = copied[copies.reads].to(energies.dtype)
-            share = torch.einsum("n,n...->n...", coefficients[reads], copied)
+            rotated = part.graph.vectors.requires_grad_(True)
+            copied, turned = predict(potential.backbone, part.graph.with_vectors(rotated))
+            copied = copied[nodes].to(energies.dtype)
+            share = torch.einsum("n,n...->n...", part.weights, copied)
             g, *parts = gradients(share, [rotated, *leaves])
-        readers = ensemble.readers[reads]
-        energies.index_add_(0, readers, share.detach())
-        with torch.no_grad():
-            for name, value in ensemble.turn_back(turned, copies, reads).items():
-                tensors[name].index_add_(0, readers, value)
-        for total, part in zip(by_space, parts, strict=True):
-            total += part
-        by_coefficient[reads] = copied.detach()
+        g, copied, readers = part.carried(g), copied.detach(), ensemble.readers[reads]
+        original, rotation = copies.graph.vectors, part.rotations[copies.copies]
+        energies.index_add_(0, readers, torch.einsum("n,n...->n...", part.coefficients, copied))
+        for name, value in ensemble.turn_back(turned, nodes, reads).items():
+            tensors[name].index_add_(0, readers, value)
+        for total, more in zip(by_space, parts, strict=True):
+            total += more
+        by_coefficient[reads] = copied
         by_vector.index_add_(0, copies.edges, torch.einsum("eij,ei...->ej...", rotation, g))
-        by_rotation[chunk].index_add_(
+        by_rotation[part.chunk].index_add_(
             0, copies.copies, torch.einsum("ei...,ej->eij...", g, original)
         )
     differentiable = [

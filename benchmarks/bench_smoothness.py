@@ -1,10 +1,12 @@
-"""How smooth the symmetrised surfaces are: three paths, paper against smooth weights against bare.
+"""How smooth the symmetrised surfaces are: each kind of weights against the bare network.
 
 1. A neighbour leaves a distorted methane through the cutoff.
 2. The angle H-C-H passes through 180 degrees.
 3. A rattled crystal or molecule is displaced at random: frames appear and are pruned.
+4. A methane leaves another one: shared frames serve both at first, and each its own at last.
 
-Along each, the largest force on any atom and the largest change of a force per Å of the path.
+Along each, the largest force on any atom and the largest change of a force per Å of the path, for
+shipped models of one message-passing layer, and for a random network of two on the last path.
 """
 
 from __future__ import annotations
@@ -13,13 +15,24 @@ import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
-from common import CHECKPOINTS, RESULTS, show, write
+from common import CHECKPOINTS, RESULTS, console, show, write
 
 from ase_pet import PETCalculator
+from ase_pet.formats import Model
+from ase_pet.potentials.pet import PET, PETHypers
+from ase_pet.potentials.total import Total
 
-N_STEPS = 401
+N_STEPS = 201
+#: Weights and ensembles that are measured, and those of the figure.
+WAYS = [
+    *((weights, "local") for weights in ("paper", "smooth-3", "smooth", "lean")),
+    *((weights, "shared") for weights in ("smooth", "lean")),
+    ("smooth", "global"),
+]
+DRAWN = ("bare", "paper, local", "smooth, local", "smooth, shared", "lean, shared")
 
 
 def methane_paths(cutoff: float) -> dict[str, list[Atoms]]:
@@ -44,7 +57,37 @@ def methane_paths(cutoff: float) -> dict[str, list[Atoms]]:
         step = methane.copy()
         step.positions = (1 - t) * ends[0] + t * ends[1]
         shaking.append(step)
-    return {"leaves through the cutoff": leaving, "H-C-H bends": bending, "distorts": shaking}
+    return {
+        "leaves through the cutoff": leaving,
+        "H-C-H bends": bending,
+        "distorts": shaking,
+        **parting_path(),
+    }
+
+
+def parting_path() -> dict[str, list[Atoms]]:
+    """A molecule leaves another one."""
+    pair = [molecule("CH4"), molecule("CH4")]
+    for seed, one in enumerate(pair):
+        one.rattle(0.1, seed=seed)
+    pair[1].rotate(50.0, (1.0, 2.0, 3.0))
+    parting = []
+    for r in np.linspace(3.2, 9.0, N_STEPS):
+        moved = pair[1].copy()
+        moved.translate([0.6 * r, 0.0, 0.8 * r])
+        parting.append(pair[0] + moved)
+    return {"CH4 leaves CH4": parting}
+
+
+def two_layers() -> Model:
+    """A random network of two message-passing layers for carbon and hydrogen."""
+    torch.manual_seed(0)
+    hypers = PETHypers(cutoff=4.0, d_model=32, d_feedforward=32, head_width=32, n_message_layers=2)
+    network = PET(hypers, (1, 6)).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.5)
+    return Model(Total(network), "float64", architecture="pet")
 
 
 def silicon_paths() -> dict[str, list[Atoms]]:
@@ -83,26 +126,28 @@ def profile(calc: PETCalculator, path: list[Atoms]) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Measure the paths of the shipped methane and silicon models."""
+    """Measure the paths, print, draw."""
     rows, data, figures = [], {}, {}
-    for name in ("pet-ch4", "pet-si"):
-        file = CHECKPOINTS / f"{name}.pt"
-        calcs = {"bare": PETCalculator(file, dtype="float64", symmetry=None)}
-        for ensemble in ("local", "global"):
-            for weights in ("paper", "smooth"):
-                calcs[f"{weights}, {ensemble}"] = PETCalculator(
-                    file, dtype="float64", weights=weights, ensemble=ensemble
-                )
-        cutoff = calcs["bare"].model.potential.cutoff
-        for label, path in (
-            methane_paths(cutoff) if name == "pet-ch4" else silicon_paths()
-        ).items():
+    cases = {
+        "pet-ch4": (CHECKPOINTS / "pet-ch4.pt", methane_paths(5.0)),
+        "pet-si": (CHECKPOINTS / "pet-si.pt", silicon_paths()),
+        "two layers": (two_layers(), parting_path()),
+    }
+    for name, (model, paths) in cases.items():
+        calcs = {"bare": PETCalculator(model, dtype="float64", symmetry=None)}
+        for weights, ensemble in WAYS:
+            calcs[f"{weights}, {ensemble}"] = PETCalculator(
+                model, dtype="float64", weights=weights, ensemble=ensemble
+            )
+        for label, path in paths.items():
             for which, calc in calcs.items():
                 p = profile(calc, path)
                 row = [float(p["force"].max()), float(p["slope"].max()), float(p["work"].max())]
                 rows.append([f"{name}: {label}", which, *row])
-                figures.setdefault(f"{name}: {label}", {})[which] = p
+                if which in DRAWN:
+                    figures.setdefault(f"{name}: {label}", {})[which] = p
                 data[f"{name}: {label}: {which}"] = row
+                console.print(f"{name}: {label}: {which}: {row[0]:.3g} eV/Å, {row[1]:.3g} eV/Å²")
     columns = ["path", "surface", "max |F| eV/Å", "max |dF/dx| eV/Å²", "max |ΔE + F·Δx| eV"]
     show("Smoothness along paths", columns, rows)
     write("smoothness", data)

@@ -144,6 +144,7 @@ class Graph:
     spin: Tensor | None = None
     space: Space | None = None
     hops: Tensor | None = None
+    shifts: Tensor | None = None
 
     def __post_init__(self) -> None:
         n, e = self.numbers.shape[0], self.centers.shape[0]
@@ -160,6 +161,8 @@ class Graph:
                 expect(name, value, (self.n_systems,), torch.float64)
         if self.hops is not None:
             expect("hops", self.hops, (n,), torch.int64)
+        if self.shifts is not None:
+            expect("shifts", self.shifts, (e, 3), torch.int64)
         if self.space is not None:
             expect("sites", self.space.sites, (n,), torch.int64)
             expect("cell", self.space.cell, (self.n_systems, 3, 3), torch.float64)
@@ -200,6 +203,7 @@ class Graph:
             system.charge,
             system.spin,
             Space.of(system) if whole else None,
+            shifts=edges.shifts,
         )
 
     @staticmethod

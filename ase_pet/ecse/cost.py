@@ -44,6 +44,11 @@ def cost(backbone: Backbone, graph: Graph) -> Cost:
         memory = backbone.memory(graph.n_atoms, widest)
         return Cost(times, times * graph.n_atoms, times * graph.n_edges, memory)
     ensemble = backbone.ensemble(graph)
+    if ensemble.labels is not None:
+        parts = [(e.n_copies, e.n_atoms, e.graph.n_edges) for e in ensemble.evaluations()]
+        copies, atoms, edges = (sum(column) for column in zip(*parts, strict=True))
+        memory = backbone.backbone.memory(max(n for _, n, _ in parts), widest)
+        return Cost(copies, atoms, edges, memory)
     sizes = ensemble.expansion.domains.sizes[ensemble.domain]
     edges = ensemble.expansion.edge_counts[ensemble.domain]
     largest = max((int(sizes[chunk].sum()) for chunk in ensemble.chunks), default=0)

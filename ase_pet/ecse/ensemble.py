@@ -93,6 +93,7 @@ class Copies:
         copies: [n_edges], the copy of each edge.
         edges: [n_edges], the original edge.
         nodes: [n_members], the original atom of each node that is not a carrier.
+        node_copies: [n_members], the copy of each of them.
         reads: [n_reads], the node of each read.
     """
 
@@ -100,6 +101,7 @@ class Copies:
     copies: Tensor
     edges: Tensor
     nodes: Tensor
+    node_copies: Tensor
     reads: Tensor
 
 
@@ -179,7 +181,7 @@ class Expansion:
             hops=torch.cat([hops[member], torch.full_like(self.elements, self.n_layers)]),
         )
         read = self._locate(domain[of_read], readers)[0] + shift[of_read]
-        return Copies(copied, of_edge, edges, atoms, place[read])
+        return Copies(copied, of_edge, edges, atoms, copy, place[read])
 
     def _locate(self, domain: Tensor, atoms: Tensor) -> tuple[Tensor, Tensor]:
         """Place of atoms [n] in domains [n], and whether they are there."""

@@ -6,7 +6,9 @@ with an advantage. With A the fade factors of edges between atoms, the affinity
 .. math:: B = (1 + A)^h
 
 counts the walks of at most h hops from one to another, and falls to zero with two continuous
-derivatives as the last of them breaks. Candidate c of atom a has for atom i the score and weight
+derivatives as the last of them breaks. Periodic images are atoms of their own, so that nothing
+depends on the choice of the cell; an atom adds up what it gives to the images of a candidate.
+Candidate c of atom a has for atom i the score and weight
 
 .. math::
     x_{ic} = x_c - \frac{\ln B_{ia}}{\beta}, \qquad
@@ -31,9 +33,13 @@ from ase_pet.ecse.settings import SmoothSettings
 from ase_pet.ecse.smooth import Candidates, candidates
 from ase_pet.potentials.cutoffs import smooth_step
 
+#: Makes one number of a lattice translation, additive like it; no two within half a million cells share
+#: theirs.
+_DIGITS = (1 << 40, 1 << 20, 1)
+
 
 def affinities(graph: Graph, fade: Tensor, hops: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over the walks of at most ``hops`` edges from an atom to another.
+    """Sums over the walks of at most ``hops`` edges from an atom to the image of another.
 
     Args:
         graph: Edges sorted by centre.
@@ -41,21 +47,29 @@ def affinities(graph: Graph, fade: Tensor, hops: int) -> tuple[Tensor, Tensor, T
         hops: h.
 
     Returns:
-        Atoms i and a [n_pairs] of B, int64, sorted by i, and its values.
+        Atoms i and a [n_pairs] of B, int64, sorted by i, and its values; one pair for each
+        image of a.
     """
     n = graph.n_atoms
     used = torch.nonzero(fade > 0)[:, 0]
     centers, others, factors = graph.centers[used], graph.others[used], fade[used]
+    step = torch.zeros_like(others)
+    if graph.shifts is not None:
+        step = (graph.shifts[used] * graph.shifts.new_tensor(_DIGITS)).sum(1)
     degree = torch.bincount(centers, minlength=n)
     first_edge = degree.cumsum(0) - degree
     start = end = torch.arange(n, device=centers.device)
-    values = fade.new_ones(n)
+    image, values = torch.zeros_like(start), fade.new_ones(n)
     for _ in range(hops):
         walk = torch.repeat_interleave(degree[end])
         edge = first_edge[end][walk] + run_index(degree[end])
-        keys = torch.cat([start * n + end, start[walk] * n + others[edge]])
+        images, image = torch.unique(
+            torch.cat([image, image[walk] + step[edge]]), return_inverse=True
+        )
+        keys = torch.cat([start * n + end, start[walk] * n + others[edge]]) * len(images) + image
         keys, pair = torch.unique(keys, return_inverse=True)
         values = segment_sum(torch.cat([values, values[walk] * factors[edge]]), pair, len(keys))
+        image, keys = images[keys % len(images)], keys // len(images)
         start, end = keys // n, keys % n
     return start, end, values
 
@@ -89,20 +103,24 @@ def serve(graph: Graph, found: Candidates, cutoff: float, settings: SmoothSettin
     mean = torch.where(some, mean, 0.0)
     lowest = soft_extremum(mean[owners] + near, mass[owners], atoms, n, -beta)
 
-    order = torch.argsort(found.owners, stable=True)
-    counts = torch.bincount(found.owners, minlength=n)
-    first = counts.cumsum(0) - counts
-    bound = best.new_full((n,), torch.inf)
+    # First who may be read by anybody, then by whom: few are left of all combinations.
     reach = (found.scores - found.windows).detach()
-    bound = bound.scatter_reduce(0, found.owners, reach, "amin")
-    pairs = torch.nonzero(bound[owners] + near.detach() < lowest.detach()[atoms])[:, 0]
+    needed = (lowest[atoms] - near).detach()
+    most = needed.new_full((n,), -torch.inf).scatter_reduce(0, owners, needed, "amax")
+    chosen = torch.nonzero(reach < most[found.owners])[:, 0]
+    chosen = chosen[torch.argsort(found.owners[chosen], stable=True)]
+    counts = torch.bincount(found.owners[chosen], minlength=n)
+    first = counts.cumsum(0) - counts
+    bound = needed.new_full((n,), torch.inf)
+    bound = bound.scatter_reduce(0, found.owners[chosen], reach[chosen], "amin")
+    pairs = torch.nonzero(bound[owners] < needed)[:, 0]
     pair = torch.repeat_interleave(pairs, counts[owners[pairs]])
-    which = order[first[owners[pair]] + run_index(counts[owners[pairs]])]
+    which = chosen[first[owners[pair]] + run_index(counts[owners[pairs]])]
     excess = found.scores[which] + near[pair] - lowest[atoms[pair]]
     weights = smooth_step(1.0 - excess / found.windows[which])
     kept = torch.nonzero(weights > 0)[:, 0]
-    kept = kept[torch.argsort(which[kept], stable=True)]
-    return Reads(which[kept], atoms[pair[kept]], weights[kept])
+    keys, read = torch.unique(which[kept] * n + atoms[pair[kept]], return_inverse=True)
+    return Reads(keys // n, keys % n, segment_sum(weights[kept], read, len(keys)))
 
 
 def shared_frames(

@@ -101,12 +101,12 @@ def candidates(
     edge_group = group[centers]
     fade = fade_out(r, cutoff, settings)
     shortest = soft_extremum(r, fade.log(), edge_group, n_groups, -settings.beta)
-    near_fade = smooth_step((shortest[edge_group] - r) / settings.reach + 1.0)
+    taking = fade * smooth_step((shortest[edge_group] - r) / settings.reach + 1.0)
 
-    near = torch.nonzero(near_fade > 0)[:, 0]
+    near = torch.nonzero(taking > 0)[:, 0]
     excess = (r[near] - shortest[edge_group[near]]) / settings.reach
     rho = r[near] + settings.reach_penalty * excess.square()
-    rho = rho - settings.edge_penalty * (fade[near] * near_fade[near]).log()
+    rho = rho - settings.edge_penalty * taking[near].log()
     e, f = ordered_pairs(centers[near], graph.n_atoms)
     nu = settings.first_preference
     scores = (1.0 + nu) * rho[e] + (1.0 - nu) * rho[f]
@@ -118,7 +118,7 @@ def candidates(
     if settings.preference > 0:
         toward, prominence = _surroundings(graph, present, u, r, fade, settings)
         within, across = _along_diagonal(u[e], u[f], toward[centers[e]])
-        fading = (1.0 - cosine2) * near_fade[e] * near_fade[f]
+        fading = (1.0 - cosine2) * taking[e] * taking[f]
         hands = [
             score - fading * (within + sign * across) - prominence[centers[e]]
             for score, sign in zip(hands, (1.0, -1.0), strict=False)

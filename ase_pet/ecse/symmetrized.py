@@ -14,13 +14,13 @@ Source:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ase_pet.data import Graph, run_index
-from ase_pet.ecse.ensemble import Copies, Domains, Expansion, offsets
+from ase_pet.ecse.classes import alike
+from ase_pet.ecse.ensemble import Domains, Expansion, offsets
+from ase_pet.ecse.evaluation import Ensemble, chunks_of
 from ase_pet.ecse.frames import Frames, Reads
 from ase_pet.ecse.paper import paper_frames
 from ase_pet.ecse.segments import segment_sum
@@ -28,58 +28,17 @@ from ase_pet.ecse.settings import AUTO, PaperSettings, Settings, SmoothSettings,
 from ase_pet.ecse.shared import shared_frames
 from ase_pet.ecse.smooth import smooth_frames
 from ase_pet.potentials.base import Backbone
-from ase_pet.potentials.tensors import predict, rank, turn, zero_tensors
+from ase_pet.potentials.tensors import predict, rank, zero_tensors
 from ase_pet.potentials.wrapped import Wrapped
+
+#: Estimate of the bytes that an edge takes that is compared with another and not evaluated.
+_COMPARED = 400
+
+#: Hops that tell the atoms of a structure apart.
+_WHOLE = 8
 
 SYMMETRIES = ("O(3)", "SO(3)")
 ENSEMBLES = ("local", "shared", "global")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ensemble:
-    """Frames of a graph, ready to be evaluated.
-
-    Attributes:
-        rotations: [n_copies, 3, 3], differentiable functions of the edge vectors; mirror images
-            are improper.
-        domain: [n_copies], int64, the domain on which each copy is evaluated.
-        reads: [n_reads], int64, sorted: copies, of which atoms read their energies.
-        readers: [n_reads], int64, these atoms.
-        coefficients: [n_reads], differentiable; they add up to 1 for each atom.
-        expansion: Makes the copies.
-        chunks: Ranges of copies whose evaluation fits the memory budget.
-    """
-
-    rotations: Tensor
-    domain: Tensor
-    reads: Tensor
-    readers: Tensor
-    coefficients: Tensor
-    expansion: Expansion
-    chunks: list[slice]
-
-    @property
-    def n_copies(self) -> int:
-        """Number of rotated copies."""
-        return self.rotations.shape[0]
-
-    def copies(self, chunk: slice) -> tuple[Copies, slice]:
-        """Copies of a range, and the range of what is read of them."""
-        ends = torch.searchsorted(self.reads, self.reads.new_tensor([chunk.start, chunk.stop]))
-        start, stop = ends.tolist()
-        of_read = self.reads[start:stop] - chunk.start
-        copies = self.expansion.copies(self.domain[chunk], of_read, self.readers[start:stop])
-        return copies, slice(start, stop)
-
-    def turn_back(
-        self, tensors: dict[str, Tensor], copies: Copies, reads: slice
-    ) -> dict[str, Tensor]:
-        """Shares of the tensors of copies, as they are read, in the original orientation."""
-        dtype = self.rotations.dtype
-        chosen = {name: value[copies.reads].to(dtype) for name, value in tensors.items()}
-        turned = turn(chosen, self.rotations[self.reads[reads]].transpose(1, 2))
-        shares = self.coefficients[reads]
-        return {name: shares.view(-1, *[1] * rank(name)) * value for name, value in turned.items()}
 
 
 class Symmetrized(Wrapped):
@@ -133,6 +92,8 @@ class Symmetrized(Wrapped):
         self.ensemble_name = ensemble
         self.settings = settings(weights, ensemble)
         self.memory_budget = memory_budget
+        #: Whether copies that are the same are evaluated once; results do not depend on it.
+        self.merges = not self.takes_positions
 
     def around(self, backbone: Backbone) -> Symmetrized:
         """The same average of another backbone of the same reach."""
@@ -218,13 +179,21 @@ class Symmetrized(Wrapped):
         more = Reads(frames.n_frames + torch.repeat_interleave(counts), lonely, ones)
         return Frames.cat([frames, some]), Reads.cat([reads, more])
 
-    def ensemble(self, graph: Graph) -> Ensemble:
+    def ensemble(self, graph: Graph, *, merge: bool = True) -> Ensemble:
         """Choose the frames of a graph and plan their evaluation.
 
         Args:
             graph: Edges sorted by centre; frames are differentiable functions of its vectors.
+            merge: Look for copies that are the same. Not for a single autograd graph: what copies
+                take over from others is not differentiable.
         """
         frames, reads = self.frames(graph)
+        labels = self._labels(graph, frames) if merge and self.merges else None
+        if labels is not None:
+            labels, order = torch.sort(labels, stable=True)
+            place = torch.empty_like(order)
+            place[order] = torch.arange(len(order), device=order.device)
+            frames, reads = frames.where(order), reads.renumbered(place)
         total = segment_sum(reads.weights, reads.atoms, graph.n_atoms)
         if self.ensemble_name == "global":
             domains = Domains.from_labels(graph.system_index, graph.n_systems)
@@ -237,29 +206,32 @@ class Symmetrized(Wrapped):
         else:
             domains, domain = Domains.ego(graph, self.n_layers), frames.owners
         expansion = Expansion(graph, domains, self.n_layers)
+        widest = int(expansion.degree.max()) if len(expansion.degree) else 0
+        per_atom = max(1, self.backbone.memory(1, widest))
+        budget = max(1, self.memory_budget // per_atom)
+        compared = min(1.0, _COMPARED * widest / per_atom)
         return Ensemble(
             rotations=frames.rotations,
+            owners=frames.owners,
+            labels=labels,
             domain=domain,
             reads=reads.frames,
             readers=reads.atoms,
             coefficients=reads.weights / total[reads.atoms],
             expansion=expansion,
-            chunks=self._chunks(expansion, domain),
+            chunks=chunks_of(expansion.domains.sizes[domain], labels, budget, compared),
+            budget=budget,
         )
 
-    def _chunks(self, expansion: Expansion, domain: Tensor) -> list[slice]:
-        """Ranges of copies that fit the memory budget; at least one copy each."""
-        widest = int(expansion.degree.max()) if len(expansion.degree) else 0
-        per_atom = max(1, self.backbone.memory(1, widest))
-        budget = max(1, self.memory_budget // per_atom)
-        sizes = expansion.domains.sizes[domain].tolist()
-        chunks, start, filled = [], 0, 0
-        for copy, size in enumerate(sizes):
-            if filled and filled + size > budget:
-                chunks.append(slice(start, copy))
-                start, filled = copy, 0
-            filled += size
-        return [*chunks, slice(start, len(sizes))] if sizes else []
+    @torch.no_grad()
+    def _labels(self, graph: Graph, frames: Frames) -> Tensor | None:
+        """Labels of copies that may be the same."""
+        depth = self.n_layers - 1
+        if self.ensemble_name == "global":
+            depth = max(depth, _WHOLE)
+        elif isinstance(self.settings, SmoothSettings) and self._shares:
+            depth += 1 + self.settings.shared_hops
+        return alike(graph, frames.rotations, frames.owners, depth)
 
     def predict(self, graph: Graph) -> tuple[Tensor, dict[str, Tensor]]:
         """Energies [n_atoms, ...], eV, and tensors of the atoms, in the dtype of ``graph.vectors``.
@@ -267,18 +239,15 @@ class Symmetrized(Wrapped):
         The whole evaluation stays on one autograd graph; :func:`ase_pet.derivatives.evaluate`
         does it chunk by chunk within the memory budget.
         """
-        ensemble = self.ensemble(graph)
+        ensemble = self.ensemble(graph, merge=not torch.is_grad_enabled())
         energies = graph.vectors.new_zeros(graph.n_atoms, *self.columns)
         tensors = zero_tensors(self.tensors, energies)
-        for chunk in ensemble.chunks:
-            copies, reads = ensemble.copies(chunk)
-            rotations = ensemble.rotations[chunk][copies.copies]
-            rotated = torch.einsum("eij,ej->ei", rotations, copies.graph.vectors)
-            copied, turned = predict(self.backbone, copies.graph.with_vectors(rotated))
-            copied = copied[copies.reads].to(energies.dtype)
-            share = torch.einsum("n,n...->n...", ensemble.coefficients[reads], copied)
-            readers = ensemble.readers[reads]
+        for part in ensemble.evaluations():
+            copied, turned = predict(self.backbone, part.graph)
+            copied = copied[part.nodes].to(energies.dtype)
+            share = torch.einsum("n,n...->n...", part.coefficients, copied)
+            readers = ensemble.readers[part.reads]
             energies = energies.index_add(0, readers, share)
-            for name, value in ensemble.turn_back(turned, copies, reads).items():
+            for name, value in ensemble.turn_back(turned, part.nodes, part.reads).items():
                 tensors[name] = tensors[name].index_add(0, readers, value)
         return energies, tensors

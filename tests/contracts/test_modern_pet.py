@@ -59,6 +59,12 @@ def test_ego_graphs(option: dict[str, Any]) -> None:
     check_potential(symmetrized, symmetry="O(3)", structures=SMALL, continuous=False)
 
 
+@pytest.mark.parametrize("option", [{}, {"n_neighbors": 2.5}], ids=identify)
+def test_shared_copies(option: dict[str, Any]) -> None:
+    symmetrized = Symmetrized(tiny_modern_pet(1, cutoff=2.2, **option), ensemble="shared")
+    check_potential(symmetrized, symmetry="O(3)", structures=SMALL, continuous=False)
+
+
 def test_adaptive_cutoffs_are_smooth_in_ego_graphs() -> None:
     network = tiny_modern_pet(1, cutoff=2.2, n_neighbors=2.5, messages="residual")
     symmetrized = Symmetrized(network, ensemble="local")

@@ -74,6 +74,31 @@ def test_smooth_weights(
     assert found["rotation"] > 0
 
 
+@pytest.mark.parametrize(
+    ("weights", "n_layers", "symmetry", "chosen"),
+    [
+        ("lean", 1, "O(3)", EVERY),
+        ("lean", 2, "O(3)", SMALL),
+        ("lean", 2, "SO(3)", FEW),
+        ("smooth", 1, "SO(3)", SMALL),
+        ("smooth", 2, "O(3)", FEW),
+    ],
+)
+def test_the_shared_ensemble(
+    weights: str, n_layers: int, symmetry: str, chosen: dict[str, Atoms]
+) -> None:
+    pet = tiny_pet(n_layers, cutoff=2.2)
+    symmetrized = Symmetrized(pet, symmetry=symmetry, ensemble="shared", weights=weights)
+    found = check_potential(symmetrized, symmetry=symmetry, structures=chosen)
+    assert found["rotation"] > 0
+
+
+@pytest.mark.parametrize("ensemble", ["local", "global"])
+def test_lean_weights(ensemble: str) -> None:
+    symmetrized = Symmetrized(tiny_pet(cutoff=2.2), ensemble=ensemble, weights="lean")
+    check_potential(symmetrized, symmetry="O(3)", structures=SMALL)
+
+
 @pytest.mark.parametrize("symmetry", ["O(3)", "SO(3)"])
 @pytest.mark.parametrize("ensemble", ["local", "global"])
 @pytest.mark.parametrize("n_layers", [1, 2])

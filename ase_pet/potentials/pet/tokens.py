@@ -180,4 +180,5 @@ def keep_edges(graph: Graph, kept: Tensor) -> Graph:
         others=graph.others[kept],
         reverse=torch.where(back < 0, here, back),
         vectors=graph.vectors.index_select(0, kept),
+        shifts=None,  # no network looks at them
     )

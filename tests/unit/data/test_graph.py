@@ -56,14 +56,15 @@ def test_each_edge_uses_the_cell_of_its_structure() -> None:
 def test_a_graph_knows_no_positions() -> None:
     system, edges = skewed()
     graph = Graph.build(system, edges)
-    assert not {"positions", "cell", "shifts"} & set(Graph.__slots__)
+    assert not {"positions", "cell"} & set(Graph.__slots__)
+    assert graph.shifts is edges.shifts  # which periodic image, not where
     assert (graph.n_atoms, graph.n_edges, graph.n_systems) == (3, edges.n_edges, 1)
     turned = graph.with_vectors(-graph.vectors)
     assert torch.equal(turned.vectors, -graph.vectors)
     assert turned.centers is graph.centers
 
 
-@pytest.mark.parametrize("name", ["centers", "others", "reverse"])
+@pytest.mark.parametrize("name", ["centers", "others", "reverse", "shifts"])
 def test_integers_of_wrong_shape_or_dtype_are_named(name: str) -> None:
     system, edges = skewed()
     values = {key: getattr(edges, key) for key in ("centers", "others", "shifts", "reverse")}

@@ -62,6 +62,7 @@ def with_hops(graph: Graph, read: Tensor, depth: int) -> tuple[Graph, Tensor, Te
         reverse=torch.where(reverse < 0, torch.arange(len(edges)), reverse),
         vectors=graph.vectors[edges],
         hops=hops[atoms],
+        shifts=None,
     )
     return seen, atoms, edges
 
