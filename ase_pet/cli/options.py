@@ -37,7 +37,7 @@ StructurePath = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Symmetry = Annotated[str, typer.Option(help="O3, SO3, or none for the bare model.")]
-Ensemble = Annotated[str, typer.Option(help="auto, local or global.")]
+Ensemble = Annotated[str, typer.Option(help="auto, local, shared or global.")]
 Weights = Annotated[str, typer.Option(help="auto, smooth, lean or paper.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64 (default: the checkpoint's).")]
 Target = Annotated[

@@ -35,6 +35,9 @@ _TURNS = (
     ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)),
 )
 
+#: Candidates whose share in a soft minimum is e to the minus this are lost in rounding.
+_UNHEARD = 40.0
+
 
 def fade_out(r: Tensor, cutoff: float, settings: SmoothSettings) -> Tensor:
     """Factor [n_edges] with which an edge of length r [n_edges], Å, takes part near the cutoff."""
@@ -96,17 +99,9 @@ def complete_axes(
     Returns:
         Frames whose weights add up to ``weights``, and the axis [n_frames], int64, of each.
     """
-    u, r = directions(graph.vectors)
+    u, _ = directions(graph.vectors)
     owners = graph.centers[first]
-    fade = fade_out(r, cutoff, settings)
-    inside = fade > 0
-    # Two ``where``: neither the logarithm of 0 nor its derivative is ever formed.
-    log_fade = torch.where(inside, torch.where(inside, fade, 1.0).log(), -torch.inf)
-    axis, second, length, faded = _reachable(graph, owners, r, log_fade, depth)
-    s = sine2(u[first[axis]], u[second])
-    usable = ~parallel(s) & torch.isfinite(faded)
-    axis, second, length, faded, s = (x[usable] for x in (axis, second, length, faded, s))
-    scores = length - settings.edge_penalty * faded - settings.sine_penalty * s.log()
+    axis, second, scores = _second_edges(graph, first, cutoff, depth, settings)
     share = compete(scores, settings.second_window, axis, len(first), settings.beta)
     keep = share > 0
     axis, second, share = axis[keep], second[keep], share[keep]
@@ -125,40 +120,57 @@ def complete_axes(
     return frames, torch.cat([axis, torch.nonzero(linear)[:, 0]]).repeat(n_turns)
 
 
-def _reachable(
-    graph: Graph, owners: Tensor, r: Tensor, log_fade: Tensor, depth: int | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Edges that an axis may take its second direction from.
+def _second_edges(
+    graph: Graph, first: Tensor, cutoff: float, depth: int | None, settings: SmoothSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Edges that axes may take their second direction from, one for each walk to it.
 
     Args:
         graph: Edges sorted by centre.
-        owners: [n_axes], the atom of each axis.
-        r: [n_edges], Å.
-        log_fade: [n_edges].
+        first: [n_axes], int64, the edges that are first axes.
+        cutoff: Å.
         depth: Hops, or ``None`` for all edges of the structure.
+        settings: Constants of the competition.
 
     Returns:
-        For each candidate: index of its axis, its edge, length of the walk to its end (Å), and
-        the logarithm of the walk's fade factor.
+        For each candidate: index of its axis, its edge, and its score, Å.
     """
-    atom_degree = torch.bincount(graph.centers, minlength=graph.n_atoms)
-    axes = torch.arange(len(owners), device=owners.device)
+    u, r = directions(graph.vectors)
+    fade = fade_out(r, cutoff, settings)
+    inside = fade > 0
+    # Two ``where``: neither the logarithm of 0 nor its derivative is ever formed.
+    log_fade = torch.where(inside, fade, 1.0).log()
+    steps = torch.where(inside, r - settings.edge_penalty * log_fade, torch.inf)
+
+    def scored(axis: Tensor, edge: Tensor, walked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        s = sine2(u[first[axis]], u[edge])
+        usable = ~parallel(s) & torch.isfinite(walked)
+        axis, edge, walked, s = (x[usable] for x in (axis, edge, walked, s))
+        return axis, edge, walked - settings.sine_penalty * s.log()
+
     if depth is None:
-        group = graph.system_index
-        degree = segment_sum(atom_degree, group, graph.n_systems)
-        start = (degree.cumsum(0) - degree)[group[owners]]
-        axis = torch.repeat_interleave(axes, degree[group[owners]])
-        edge = start[axis] + run_index(degree[group[owners]])
-        return axis, edge, r[edge], log_fade[edge]
-    first_edge = atom_degree.cumsum(0) - atom_degree
-    axis, atom = axes, owners
-    length, faded = r.new_zeros(len(owners)), r.new_zeros(len(owners))
-    found = []
+        axis, edge = _all_edges(graph, graph.system_index[graph.centers[first]])
+        return scored(axis, edge, steps[edge])
+    axis, atom = torch.arange(len(first), device=first.device), graph.centers[first]
+    degree = torch.bincount(graph.centers, minlength=graph.n_atoms)
+    first_edge = degree.cumsum(0) - degree
+    walked, found = r.new_zeros(len(first)), []
+    best = r.detach().new_full((len(first),), torch.inf)
     for _ in range(depth):
-        parent = torch.repeat_interleave(atom_degree[atom])
-        edge = first_edge[atom][parent] + run_index(atom_degree[atom])
-        axis, length = axis[parent], length[parent] + r[edge]
-        faded = faded[parent] + log_fade[edge]
-        atom = graph.others[edge]
-        found.append((axis, edge, length, faded))
+        parent = torch.repeat_interleave(degree[atom])
+        edge = first_edge[atom][parent] + run_index(degree[atom])
+        axis, walked = axis[parent], walked[parent] + steps[edge]
+        found.append(scored(axis, edge, walked))
+        best = best.scatter_reduce(0, found[-1][0], found[-1][2].detach(), "amin")
+        # Walks only get longer: their number would grow as a power of the depth.
+        hopeful = walked.detach() < best[axis] + settings.second_window + _UNHEARD / settings.beta
+        axis, atom, walked = (x[hopeful] for x in (axis, graph.others[edge], walked))
     return tuple(torch.cat(column) for column in zip(*found, strict=True))  # type: ignore[return-value]
+
+
+def _all_edges(graph: Graph, systems: Tensor) -> tuple[Tensor, Tensor]:
+    """All edges of structures [n]: the place in that list, and the edge, of each."""
+    degree = torch.bincount(graph.system_index[graph.centers], minlength=graph.n_systems)
+    start = degree.cumsum(0) - degree
+    place = torch.repeat_interleave(degree[systems])
+    return place, start[systems][place] + run_index(degree[systems])

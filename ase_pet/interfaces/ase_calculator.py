@@ -56,14 +56,16 @@ class PETCalculator(WithUncertainty, Calculator):
       trained to be invariant or of whose training nothing is known; global for models with
       long-range electrostatics, which reach beyond any environment; shared for all others.
 
-    Local and shared ensembles are size-consistent: two distant fragments do not feel each other.
+    Local and shared ensembles are size-consistent: two distant fragments do not feel each other,
+    if they and their sum have the same weights, see below.
     All are exactly equivariant, smooth and energy-conserving. ``symmetry=None`` is the network as
     it was trained: fastest, and its results change a little as the structure turns.
 
     Weights of coordinate systems are ``"smooth"``: many of them, gentle forces; ``"lean"``: few of
     them, for models whose total energies are nearly invariant already; ``"paper"``: those of the
     original code; or settings of one's own. ``"auto"`` is smooth for the local ensemble and for
-    molecules of up to 32 atoms, and lean for larger structures in the others.
+    molecules of up to 32 atoms, and lean for larger structures in the others; name one of them to
+    compare energies across that line.
 
     Args:
         model: Path of a checkpoint in any supported format, or a loaded :class:`Model`; of a list

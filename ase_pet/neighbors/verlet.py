@@ -54,7 +54,8 @@ class VerletSkin:
         self.search = search
         self.skin = skin
         self.n_builds = 0
-        self._long: _LongList | None = None
+        # Empty while the list is in use: of several threads, each has one of its own.
+        self._idle: list[_LongList] = []
 
     def __call__(self, system: System, cutoff: float) -> Edges:
         """Return the neighbour list of ``system`` within ``cutoff`` (Å).
@@ -83,12 +84,22 @@ class VerletSkin:
             self.n_builds += 1
             edges = self.search(system, cutoff)
             return edges, edges.vectors(system)
-        if self._long is None or not self._long.covers(system, cutoff):
-            self._long = None  # nothing half-built survives an error
+        long = self._take(system, cutoff)
+        if long is None:
             edges = self.search(system, cutoff + self.skin)
-            self._long = _LongList(edges, system.copy(), cutoff, cutoff + self.skin)
+            long = _LongList(edges, system.copy(), cutoff, cutoff + self.skin)
             self.n_builds += 1
-        return self._long.filtered(system)
+        found = long.filtered(system)
+        self._idle.append(long)
+        return found
+
+    def _take(self, system: System, cutoff: float) -> _LongList | None:
+        """The list, which nobody else has then, if it still serves."""
+        try:
+            long = self._idle.pop()
+        except IndexError:
+            return None
+        return long if long.covers(system, cutoff) else None
 
 
 class _LongList:

@@ -65,7 +65,7 @@ def evaluate(
         data: Labelled structures, or an extended-XYZ file (plain or ``.xz``).
         out_dir: Folder for ``errors.json`` and ``parity.png``; nothing is written if None.
         symmetry: ``"O(3)"``, ``"SO(3)"`` or None.
-        ensemble: ``"auto"``, ``"local"`` or ``"global"``.
+        ensemble: ``"auto"``, ``"local"``, ``"shared"`` or ``"global"``.
         weights: ``"auto"``, ``"smooth"``, ``"lean"`` or ``"paper"``.
         where: Keep only frames whose ``info[key]`` equals the value.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.

@@ -102,7 +102,7 @@ def _metadata(run: Trainer) -> dict[str, Any]:
         },
         "rotations": config.rotations,
         "reflections": config.reflections,
-        "ecse": {**ECSE, "weights": ECSE["weights"]},
+        "ecse": dict(ECSE),
         "accuracy": {"validation": errors},
         "source": f"ase_pet trainer, recipe {config.name}",
         "recipe": config.model_dump(mode="json", exclude={"data", "output"}),

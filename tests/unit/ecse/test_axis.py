@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from torch import Tensor
 
 from ase_pet.data import Graph
-from ase_pet.ecse import SmoothSettings, Symmetrized
+from ase_pet.ecse import SmoothSettings, Symmetrized, axis
 from ase_pet.ecse.axis import compete, complete_axes, fade_out
 from ase_pet.ecse.frames import directions, sine2
 from ase_pet.testing.evaluators import graph_of, potential_evaluator
@@ -55,7 +56,7 @@ def walks(graph: Graph, atom: int, depth: int) -> list[tuple[int, float, float]]
     return found
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("depth", [1, 2, 4])
 def test_second_edges_compete_by_walk_and_angle(depth: int) -> None:
     graph = graph_of([STRUCTURES["cluster"]], 2.6)
     first = int(torch.argmin(graph.vectors.norm(dim=1)))
@@ -74,6 +75,23 @@ def test_second_edges_compete_by_walk_and_angle(depth: int) -> None:
     expected = sorted(0.5 * float(s) for s in shares if s > 0)
     assert len(expected) > 1
     np.testing.assert_allclose(sorted(frames.weights[: frames.n_frames // 2]), expected, rtol=1e-9)
+
+
+def test_walks_that_matter_to_nobody_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are 18 to the power of the depth."""
+    counts: list[int] = []
+
+    def counted(u: Tensor, v: Tensor) -> Tensor:
+        counts[-1] += len(u)
+        return sine2(u, v)
+
+    monkeypatch.setattr(axis, "sine2", counted)
+    graph, found = graph_of([STRUCTURES["bulk"]], 2.6), []
+    for depth in (3, 5):
+        counts.append(0)
+        found.append(axes_of(graph, [0, 3], depth)[1].weights)
+    torch.testing.assert_close(*found)
+    assert counts[1] < 18 * counts[0]
 
 
 def test_a_linear_environment_needs_no_second_edge() -> None:

@@ -1,13 +1,17 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from ase_pet.data import Edges, System
 from ase_pet.errors import NeighborError
-from ase_pet.neighbors import VerletSkin, make_search
+from ase_pet.neighbors import VerletSkin, make_search, verlet
 from ase_pet.neighbors.brute_force import brute_force
+from ase_pet.neighbors.search import within
 from ase_pet.neighbors.verlet import closest_missed, two_largest
 from tests.neighbor_cases import assert_same, fcc, nasty_case, needs_cuda, system_of
 
@@ -57,6 +61,26 @@ def test_vectors_come_with_the_list_to_the_last_bit() -> None:
             assert torch.equal(vectors, edges.vectors(step))
             assert_same(edges, brute_force(step, cutoff))
         assert skin.n_builds == 1
+
+
+def test_another_thread_may_ask_in_the_middle(
+    skin: VerletSkin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buffers that two evaluations shared would give the one the vectors of the other."""
+    here, there = (moved(fcc(4.0), shake(0.05, seed)) for seed in (1, 2))
+    found = []
+
+    def interrupted(vectors: Tensor, *rest: Any) -> Tensor:
+        monkeypatch.setattr(verlet, "within", within)
+        with ThreadPoolExecutor(1) as other:
+            found.append(other.submit(skin.measured, there, CUTOFF).result())
+        return within(vectors, *rest)
+
+    monkeypatch.setattr(verlet, "within", interrupted)
+    found.append(skin.measured(here, CUTOFF))
+    for system, (edges, vectors) in zip((there, here), found, strict=True):
+        assert torch.equal(vectors, edges.vectors(system))
+        assert_same(edges, brute_force(system, CUTOFF))
 
 
 def test_indices_are_gathered_again_only_if_other_pairs_are_within(skin: VerletSkin) -> None:
