@@ -33,7 +33,8 @@ from ase_pet.ecse.settings import SmoothSettings
 from ase_pet.ecse.smooth import Candidates, candidates
 from ase_pet.potentials.cutoffs import smooth_step
 
-#: Make one number of a lattice translation, additive like it and unique for half a million cells.
+#: Makes one number of a lattice translation, additive like it; no two within half a million cells share
+#: theirs.
 _DIGITS = (1 << 40, 1 << 20, 1)
 
 
@@ -46,7 +47,8 @@ def affinities(graph: Graph, fade: Tensor, hops: int) -> tuple[Tensor, Tensor, T
         hops: h.
 
     Returns:
-        Atoms i and a [n_pairs] of B, int64, sorted by i, and its values; one for each image of a.
+        Atoms i and a [n_pairs] of B, int64, sorted by i, and its values; one pair for each
+        image of a.
     """
     n = graph.n_atoms
     used = torch.nonzero(fade > 0)[:, 0]
