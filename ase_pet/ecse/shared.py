@@ -33,8 +33,7 @@ from ase_pet.ecse.settings import SmoothSettings
 from ase_pet.ecse.smooth import Candidates, candidates
 from ase_pet.potentials.cutoffs import smooth_step
 
-#: Makes one number of a lattice translation, additive like it; no two within half a million cells share
-#: theirs.
+#: Make one number of a lattice translation, additive like it and unique for half a million cells.
 _DIGITS = (1 << 40, 1 << 20, 1)
 
 
