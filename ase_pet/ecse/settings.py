@@ -84,7 +84,7 @@ class SmoothSettings:
     parallel_penalty: float = 3.0
     axis_penalty: float = 4.0
     fade_width: float = 1.0
-    edge_penalty: float = 0.1
+    edge_penalty: float = 0.5
     sine_penalty: float = 0.3
     preference: float = 0.0
     largest_preference: float = 12.0
@@ -121,6 +121,7 @@ PRESETS: dict[str, Settings] = {
         second_window=0.8,
         parallel_penalty=2.0,
         axis_penalty=2.8,
+        edge_penalty=0.1,
         sine_penalty=1.0,
     ),
 }

@@ -46,7 +46,8 @@ def affinities(graph: Graph, fade: Tensor, hops: int) -> tuple[Tensor, Tensor, T
         hops: h.
 
     Returns:
-        Atoms i and a [n_pairs] of B, int64, sorted by i, and its values; one for each image of a.
+        Atoms i and a [n_pairs] of B, int64, sorted by i, and its values; one pair for each
+        image of a.
     """
     n = graph.n_atoms
     used = torch.nonzero(fade > 0)[:, 0]
