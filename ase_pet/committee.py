@@ -101,10 +101,9 @@ class CommitteeEngine:
         found = {engine.dtype for engine in self.engines}
         return found.pop() if len(found) == 1 else None
 
-    @property
-    def ensemble(self) -> str | None:
-        """Ensemble of the members that make rotated copies; several are joined by "and"."""
-        names = {engine.ensemble for engine in self.engines}
+    def ensemble(self, n_atoms: int, *, periodic: bool) -> str | None:
+        """Ensembles of the members that make rotated copies; several are joined by "and"."""
+        names = {engine.ensemble(n_atoms, periodic=periodic) for engine in self.engines}
         return " and ".join(sorted(name for name in names if name is not None)) or None
 
     def members(self, system: System) -> list[Results]:

@@ -149,10 +149,10 @@ class Engine:
             backbone = Mirrored(backbone)
         return Total(backbone, self.bare.composition, self.bare.zbl)
 
-    @property
-    def ensemble(self) -> str | None:
-        """The ensemble that is used; ``None`` where no rotated copies are made."""
-        return self.choice.ensembles(self.bare)[0] if self.copies else None
+    def ensemble(self, n_atoms: int, *, periodic: bool) -> str | None:
+        """Name of the ensemble of a structure; ``None`` where no rotated copies are made."""
+        way = self.way(n_atoms, periodic=periodic)
+        return way and way.ensemble
 
     def way(self, n_atoms: int, *, periodic: bool) -> Way | None:
         """Ensemble and weights for one structure; ``None`` if no rotated copies are made."""
@@ -180,8 +180,9 @@ class Engine:
         """
         graph = self.graph(system)
         found: dict[str | None, Cost] = {None: cost(self.bare.backbone, graph)}
-        for name in self.choice.ensembles(self.bare) if self.copies else ():
-            periodic = bool(system.pbc.any())
+        periodic = bool(system.pbc.any())
+        names = self.choice.ensembles(self.bare, system.n_atoms, periodic=periodic)
+        for name in names if self.copies else ():
             weights = self.choice.weights_of(name, system.n_atoms, periodic=periodic)
             found[name] = cost(self.total(Way(name, weights)).backbone, graph)
         return found

@@ -67,6 +67,8 @@ SCRIPTS = (
     Script("symmetry", 45),
     Script("metatrain_symmetry", 120, options=("--largest", "30000")),
     Script("smoothness", 30),
+    Script("shift", 60),
+    Script("compile", 45),
     Script("limits", 15),
     Script("direct", 15),
     Script("edge_cases", 15, ("matgl", "torchmdnet"), quick=(), quick_minutes=1.5),

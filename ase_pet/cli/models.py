@@ -93,7 +93,7 @@ def _count(model: Model, atoms: Atoms, *, symmetry: str, **options: Any) -> list
     calculator.set_atoms(atoms)
     engine = calculator.engine
     assert isinstance(engine, Engine)
-    auto = engine.ensemble
+    auto = engine.ensemble(len(atoms), periodic=bool(atoms.pbc.any()))
     costs = engine.costs(system_from_atoms([atoms]))
     return [
         {

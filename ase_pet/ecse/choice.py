@@ -9,7 +9,7 @@ from ase_pet.ecse.settings import AUTO, PaperSettings, Settings, settings
 from ase_pet.ecse.symmetrized import ENSEMBLES
 from ase_pet.potentials.base import Potential, takes_positions
 
-#: Molecules of up to so many atoms get smooth weights, because they cost little.
+#: Molecules of up to so many atoms are small: smooth weights cost little there.
 SMOOTH_MOLECULE = 32
 
 
@@ -33,9 +33,9 @@ class Choice:
     in a simulation, nor from one program that evaluates a structure to another.
 
     Attributes:
-        ensemble: ``"local"``, ``"shared"``, ``"global"`` or ``"auto"``: local for networks of one
-            message-passing layer whose training made the energies of atoms invariant, global for
-            long-range electrostatics, shared for all others.
+        ensemble: ``"local"``, ``"shared"``, ``"global"`` or ``"auto"``: global for long-range
+            electrostatics; local for networks of one message-passing layer, but for small molecules
+            where training did not make the energies of atoms invariant; shared for all others.
         weights: ``"smooth"``, ``"lean"``, ``"paper"``, settings or ``"auto"``: smooth for the local
             ensemble and small molecules, lean where the atoms of larger structures compete.
         invariant_atoms: Whether training made the energies of atoms, not only their sum, nearly
@@ -56,8 +56,8 @@ class Choice:
             )
         settings(self.weights)
 
-    def ensembles(self, potential: Potential) -> tuple[str, ...]:
-        """Those that a potential may get, the first being the one that ``"auto"`` takes."""
+    def ensembles(self, potential: Potential, n_atoms: int, *, periodic: bool) -> tuple[str, ...]:
+        """Those that a structure may get, the first being the one that ``"auto"`` takes."""
         if self.ensemble != AUTO:
             return (self.ensemble,)
         if takes_positions(potential):
@@ -65,7 +65,8 @@ class Choice:
         names = ["shared", "global", "local"]
         if isinstance(settings(self.weights), PaperSettings):
             names.remove("shared")
-        if potential.n_layers <= 1 and self.invariant_atoms:
+        small = _is_small(n_atoms, periodic=periodic)
+        if potential.n_layers <= 1 and (self.invariant_atoms or not small):
             names.insert(0, names.pop())
         return tuple(names)
 
@@ -77,12 +78,16 @@ class Choice:
             n_atoms: Number of atoms.
             periodic: Whether any axis is periodic.
         """
-        ensemble = self.ensembles(potential)[0]
+        ensemble = self.ensembles(potential, n_atoms, periodic=periodic)[0]
         return Way(ensemble, self.weights_of(ensemble, n_atoms, periodic=periodic))
 
     def weights_of(self, ensemble: str, n_atoms: int, *, periodic: bool) -> str | Settings:
         """Weights for a structure in an ensemble."""
         if self.weights != AUTO:
             return self.weights
-        small = n_atoms <= SMOOTH_MOLECULE and not periodic
+        small = _is_small(n_atoms, periodic=periodic)
         return "smooth" if small or ensemble == "local" else "lean"
+
+
+def _is_small(n_atoms: int, *, periodic: bool) -> bool:
+    return n_atoms <= SMOOTH_MOLECULE and not periodic

@@ -52,9 +52,10 @@ class PETCalculator(WithUncertainty, Calculator):
     * ``"global"``: those of all atoms compete, and the winners serve the whole structure: the
       fewest evaluations, but what is far away takes part in choosing them, so that energies of
       different structures compare less well.
-    * ``"auto"``: local for models of one message-passing layer, the energies of whose atoms were
-      trained to be invariant or of whose training nothing is known; global for models with
+    * ``"auto"``: local for models of one message-passing layer, but for molecules of up to 32 atoms
+      where training is known not to have made energies of atoms invariant; global for models with
       long-range electrostatics, which reach beyond any environment; shared for all others.
+      :attr:`ensemble` tells what was chosen.
 
     Local and shared ensembles are size-consistent: two distant fragments do not feel each other,
     if they and their sum have the same weights, see below.
@@ -192,8 +193,16 @@ class PETCalculator(WithUncertainty, Calculator):
 
     @property
     def ensemble(self) -> str | None:
-        """The ensemble that is used; ``None`` where no rotated copies are made."""
-        return self.engine.ensemble
+        """The ensemble of the structure that ASE had evaluated last.
+
+        ``None`` where no rotated copies are made; ``"auto"`` before the first evaluation where
+        it depends on the structure.
+        """
+        ask = self.engine.ensemble
+        if self.atoms is not None:
+            return ask(len(self.atoms), periodic=bool(self.atoms.pbc.any()))
+        smallest, cell = ask(1, periodic=False), ask(1, periodic=True)
+        return smallest if smallest == cell else "auto"
 
     def set_atoms(self, atoms: Atoms) -> None:
         """Check the elements; ASE calls it when the calculator is attached.

@@ -163,7 +163,7 @@ def test_copies_of_a_calculator_are_the_same() -> None:
 def test_global_is_chosen_and_local_refused() -> None:
     calc = calculator()
     assert calc.ensemble == "global"
-    assert Engine(Total(network(1))).ensemble == "global"
+    assert Engine(Total(network(1))).ensemble(10_000, periodic=True) == "global"
     with pytest.raises(ValueError, match=r"'local' needs energies of finite reach.*take 'global'"):
         calculator(ensemble="local").compute([CRYSTAL])
     assert calculator(ensemble="local", symmetry=None).compute([CRYSTAL])

@@ -93,11 +93,11 @@ def test_a_structure_is_evaluated_once() -> None:
 
 def test_ensembles_and_types_of_the_members() -> None:
     members = engines(tiny_pet(), tiny_tensornet())
-    assert CommitteeEngine(members).ensemble == "local"
-    assert CommitteeEngine(members[1:] * 2).ensemble is None
+    assert CommitteeEngine(members).ensemble(4, periodic=False) == "local"
+    assert CommitteeEngine(members[1:] * 2).ensemble(4, periodic=False) is None
     deep = Engine(Total(tiny_pet(2)), device="cpu", dtype="float32")
     mixed = CommitteeEngine([members[0], deep])
-    assert mixed.ensemble == "local and shared"
+    assert mixed.ensemble(4, periodic=False) == "local and shared"
     assert (CommitteeEngine(members).dtype, mixed.dtype) == ("float64", None)
 
 

@@ -94,7 +94,7 @@ def test_the_potential_given_is_left_alone() -> None:
     ("n_layers", "invariant", "small_molecule", "big_molecule", "cell"),
     [
         (1, True, ("local", "smooth"), ("local", "smooth"), ("local", "smooth")),
-        (1, False, ("shared", "smooth"), ("shared", "lean"), ("shared", "lean")),
+        (1, False, ("shared", "smooth"), ("local", "smooth"), ("local", "smooth")),
         (2, True, ("shared", "smooth"), ("shared", "lean"), ("shared", "lean")),
     ],
 )
@@ -109,12 +109,14 @@ def test_auto_chooses_by_size_and_depth(
     assert engine.way(32, periodic=False) == small_molecule
     assert engine.way(33, periodic=False) == big_molecule
     assert engine.way(2, periodic=True) == cell
-    assert engine.ensemble == cell[0]
-    assert Engine(total(n_layers), symmetry=None).ensemble is None
+    assert engine.ensemble(2, periodic=True) == cell[0]
+    assert Engine(total(n_layers), symmetry=None).ensemble(10, periodic=False) is None
     whole = Engine(total(n_layers), ensemble="global")
     assert whole.way(10**6, periodic=True) == ("global", "lean")
     paper = Engine(total(n_layers), invariant_atoms=invariant, weights="paper")
-    assert paper.ensemble == ("local" if small_molecule[0] == "local" else "global")
+    assert paper.ensemble(2, periodic=False) == (
+        "local" if small_molecule[0] == "local" else "global"
+    )
 
 
 def test_a_batch_is_sorted_whatever_its_parts_were(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +319,7 @@ def test_a_backbone_with_a_symmetry_of_its_own_is_never_copied(ensemble: str) ->
     bare = ask(Engine(potential, symmetry=None, device="cpu"), atoms)
     for symmetry in ("O(3)", "SO(3)"):
         engine = Engine(potential, symmetry=symmetry, ensemble=ensemble, device="cpu")
-        assert engine.ensemble is None
+        assert engine.ensemble(4, periodic=True) is None
         exact = ask(engine, atoms)
         assert torch.equal(exact.energies, bare.energies)
         assert torch.equal(exact.forces, bare.forces)

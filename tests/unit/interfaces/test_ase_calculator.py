@@ -488,13 +488,20 @@ def test_trajectories_and_databases_take_it(calc: PETCalculator, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("n_layers", "rotations", "chosen"),
-    [(1, "atom", "local"), (1, None, "local"), (1, "structure", "shared"), (2, "atom", "shared")],
+    ("n_layers", "rotations", "cell", "gas_phase"),
+    [
+        (1, "atom", "local", "local"),
+        (1, None, "local", "local"),
+        (1, "structure", "local", "shared"),
+        (2, "atom", "shared", "shared"),
+    ],
 )
-def test_ensemble_says_what_was_chosen(n_layers: int, rotations: str, chosen: str) -> None:
+def test_ensemble_says_what_was_chosen(
+    n_layers: int, rotations: str, cell: str, gas_phase: str
+) -> None:
     calc = PETCalculator(make_model(n_layers, rotations))
-    assert calc.ensemble == chosen
-    for atoms in (crystal(), gas(), bulk("Si", cubic=True) * (2, 2, 1)):
+    assert calc.ensemble == (cell if cell == gas_phase else "auto")
+    for atoms, chosen in ((crystal(), cell), (gas(), gas_phase)):
         calc.calculate(atoms)
         assert calc.ensemble == chosen
         (explicit,) = PETCalculator(calc.model, ensemble=chosen).compute([atoms])
@@ -658,8 +665,8 @@ def test_the_structure_at_fault_is_named(calc: PETCalculator) -> None:
 @pytest.mark.parametrize(("rotations", "chosen"), [(None, "local"), ("structure", "shared")])
 def test_atoms_of_unknown_training_count_as_invariant(rotations: str | None, chosen: str) -> None:
     calc = PETCalculator(make_model(rotations=rotations))
-    calc.compute([crystal()])
-    calc.calculate(crystal())
+    calc.compute([gas()])
+    calc.calculate(gas())
     assert calc.ensemble == chosen
 
 

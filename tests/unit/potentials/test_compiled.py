@@ -152,7 +152,7 @@ def test_copies_and_pickles_are_compiled_again(count: Count) -> None:
         assert again.get_potential_energy(molecule("H2O")) == wanted
     assert count.n == 3
     graph = engine.graph(calc.system_of([molecule("H2O")]))
-    assert bool(torch.isfinite(engine.total("local")(graph)).all())
+    assert bool(torch.isfinite(engine.total(engine.way(graph.n_atoms, periodic=True))(graph)).all())
     assert count.n == 4
 
 

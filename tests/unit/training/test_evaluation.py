@@ -105,7 +105,10 @@ def test_a_frame_at_fault_is_named(frames, model, report, tmp_path):
 @pytest.mark.parametrize(("rotations", "ensemble"), [(None, "local"), ("structure", "shared")])
 def test_unknown_rotations_count_as_those_of_atoms(frames, model, report, rotations, ensemble):
     model = dataclasses.replace(model, metadata={"rotations": rotations})
-    labels = relabelled(frames, model)[:2]
+    molecules = [atoms.copy() for atoms in frames[:2]]
+    for atoms in molecules:
+        atoms.pbc = False
+    labels = relabelled(molecules, model)
     chosen = evaluate(model, labels, report=report)["O(3)"]["all"]
     forced = evaluate(model, labels, ensemble=ensemble, report=report)["O(3)"]["all"]
     assert chosen == forced

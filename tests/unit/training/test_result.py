@@ -36,7 +36,10 @@ def test_self_test_can_be_replayed(frames):
 def test_unknown_rotations_count_as_those_of_atoms(frames, rotations, ensemble):
     hypers = PETHypers(cutoff=3.5, d_model=8, n_heads=2, n_attention_layers=1)
     model = Model(Total(PET(hypers, [13, 29])), "float32", {"rotations": rotations})
-    assert record_self_test(model, frames[1])["symmetrized"]["ensemble"] == ensemble
+    molecule = frames[1].copy()
+    molecule.pbc = False
+    assert record_self_test(model, molecule)["symmetrized"]["ensemble"] == ensemble
+    assert record_self_test(model, frames[1])["symmetrized"]["ensemble"] == "local"
 
 
 def test_how_the_model_was_symmetrised_is_recorded(recipe, write_recipe):
