@@ -112,7 +112,7 @@ class Graph:
 
     Attributes:
         numbers: [n_atoms], int64, atomic numbers.
-        system_index: [n_atoms], int64, sorted.
+        system_index: [n_atoms], int64, sorted unless there are ``hops``.
         n_systems: Number of structures.
         centers: [n_edges], int64, sorted.
         others: [n_edges], int64.
@@ -205,12 +205,6 @@ class Graph:
             Space.of(system) if whole else None,
             shifts=edges.shifts,
         )
-
-    @staticmethod
-    def isolated(numbers: Tensor, like: Tensor) -> Graph:
-        """Atoms [n_atoms] without neighbours, one a structure; vectors of the dtype of ``like``."""
-        atoms, none = torch.arange(len(numbers), device=numbers.device), numbers.new_zeros(0)
-        return Graph(numbers, atoms, len(numbers), none, none, none, like.new_zeros(0, 3))
 
     def of_structures(self, values: Tensor) -> Tensor:
         """Sums [n_systems, ...] of values of atoms [n_atoms, ...], differentiable."""

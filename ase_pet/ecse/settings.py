@@ -150,5 +150,8 @@ def settings(weights: str | Settings, ensemble: str = "local") -> Settings:
 
 
 def describe(weights: Settings) -> dict[str, Any]:
-    """Plain values of the settings, with the preset's name, for checkpoints and summaries."""
+    """Plain values of the settings, with the name of their kind, for checkpoints and summaries.
+
+    The kind of ``"lean"`` is "smooth": its values tell them apart.
+    """
     return {"weights": weights.name, **asdict(weights)}

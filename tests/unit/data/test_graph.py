@@ -88,8 +88,9 @@ def test_shapes_must_agree() -> None:
 
 
 def test_sums_of_structures() -> None:
-    graph = Graph.isolated(torch.tensor([1, 6, 8]), torch.zeros(1))
-    joined = replace(graph, system_index=torch.tensor([0, 0, 1]), n_systems=3)
+    numbers, none = torch.tensor([1, 6, 8]), torch.zeros(0, dtype=torch.int64)
+    system_index = torch.tensor([0, 0, 1])
+    joined = Graph(numbers, system_index, 3, none, none, none, torch.zeros(0, 3))
     sums = joined.of_structures(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
     assert sums.tolist() == [[4.0, 6.0], [5.0, 6.0], [0.0, 0.0]]
 
