@@ -172,6 +172,8 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
         by_rotation[part.chunk].index_add_(
             0, copies.copies, torch.einsum("ei...,ej->eij...", g, original)
         )
+    # Coefficients of an atom add up to 1: what its energies share has no gradient, but rounding.
+    by_coefficient -= energies[ensemble.readers]
     differentiable = [
         (value, weight.view(*value.shape, math.prod(several)))
         for value, weight in (
