@@ -70,6 +70,10 @@ class SmoothSettings:
             sum; matters where atoms compete.
         largest_prominence: P, Å, which that gain approaches.
         shared_hops: Hops within which coordinate systems compete in the shared ensemble.
+
+    Raises:
+        ValueError: If a value is out of its range, or pairs of parallel edges, which make no
+            coordinate system, could win over axes.
     """
 
     name = "smooth"
@@ -96,6 +100,13 @@ class SmoothSettings:
     def __post_init__(self) -> None:
         penalties = [name for name in asdict(self) if name.endswith("_penalty")]
         _check(self, may_be_zero=("first_preference", "preference", "prominence", *penalties))
+        parallel = self.angle_penalty + self.parallel_penalty
+        if parallel <= self.axis_penalty + self.window:
+            raise ValueError(
+                "angle_penalty and parallel_penalty: expected more in sum than axis_penalty + "
+                f"window = {self.axis_penalty + self.window:g}, got {parallel:g}: parallel edges "
+                "would win over axes, and make no coordinate system"
+            )
 
 
 Settings = PaperSettings | SmoothSettings

@@ -168,7 +168,7 @@ def test_a_network_in_single_precision_is_nearly_as_exact() -> None:
 def test_settings_reach_the_ensemble() -> None:
     atoms = STRUCTURES["cluster"]
     base = ask(Engine(total()), atoms).energy
-    wide = ask(Engine(total(), weights=SmoothSettings(window=1.5)), atoms).energy
+    wide = ask(Engine(total(), weights=SmoothSettings(window=0.9)), atoms).energy
     paper = ask(Engine(total(), weights="paper"), atoms).energy
     assert len({round(float(e), 7) for e in (base, wide, paper)}) == 3
 

@@ -71,3 +71,13 @@ def test_settings_are_given_by_name_and_stay_as_they_are() -> None:
         SmoothSettings(5.0)
     with pytest.raises(AttributeError):
         PaperSettings().beta = 1.0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"parallel_penalty": 0.0}, {"angle_penalty": 0.0}, {"axis_penalty": 20.0}, {"window": 3.0}],
+)
+def test_parallel_edges_must_not_win_over_axes(values: dict[str, float]) -> None:
+    """Energies of linear molecules would not be numbers."""
+    with pytest.raises(ValueError, match=r"axis_penalty \+ window = .*, got"):
+        SmoothSettings(**values)
