@@ -49,9 +49,9 @@ class PETCalculator(WithUncertainty, Calculator):
       message-passing layer; the cost grows fast with more, because the environment does.
     * ``"shared"``: those of nearby atoms compete, and the winners serve all around. The cost grows
       with the number of layers much more slowly, and the model is disturbed least.
-    * ``"global"``: those of all atoms compete, and the winners serve the whole structure: the
-      fewest evaluations, but what is far away takes part in choosing them, so that energies of
-      different structures compare less well.
+    * ``"global"``: those of all atoms compete, and the winners serve the whole structure: few
+      evaluations of small ones, but what is far away takes part in choosing them, so that energies
+      of different structures compare less well.
     * ``"auto"``: local for models of one message-passing layer, the energies of whose atoms were
       trained to be invariant or of whose training nothing is known; global for models with
       long-range electrostatics, which reach beyond any environment; shared for all others.
