@@ -94,12 +94,12 @@ def _count(model: Model, atoms: Atoms, *, symmetry: str, **options: Any) -> list
     engine = calculator.engine
     assert isinstance(engine, Engine)
     auto = engine.ensemble
-    size = {"n_atoms": len(atoms), "periodic": bool(atoms.pbc.any())}
+    periodic = bool(atoms.pbc.any())
     costs = engine.costs(system_from_atoms([atoms]))
     return [
         {
             "ensemble": name or "bare",
-            "weights": None if name is None else engine.choice.weights_of(name, **size),
+            "weights": name and engine.choice.weights_of(name, len(atoms), periodic=periodic),
             **asdict(one),
             "ratio": one.n_atoms / len(atoms),
             "auto": name == auto,
