@@ -93,11 +93,13 @@ def _count(model: Model, atoms: Atoms, *, symmetry: str, **options: Any) -> list
     calculator.set_atoms(atoms)
     engine = calculator.engine
     assert isinstance(engine, Engine)
-    auto = engine.ensemble(len(atoms), periodic=bool(atoms.pbc.any()))
+    periodic = bool(atoms.pbc.any())
+    auto = engine.ensemble(len(atoms), periodic=periodic)
     costs = engine.costs(system_from_atoms([atoms]))
     return [
         {
             "ensemble": name or "bare",
+            "weights": name and engine.choice.weights_of(name, len(atoms), periodic=periodic),
             **asdict(one),
             "ratio": one.n_atoms / len(atoms),
             "auto": name == auto,
@@ -109,6 +111,7 @@ def _count(model: Model, atoms: Atoms, *, symmetry: str, **options: Any) -> list
 def _show_costs(title: str, rows: list[dict[str, Any]]) -> None:
     table = Table(title=f"{title}; one evaluation")
     table.add_column("ensemble", no_wrap=True)
+    table.add_column("weights", no_wrap=True)
     for column in ("copies", "atoms", "x bare", "memory"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("")
@@ -116,7 +119,9 @@ def _show_costs(title: str, rows: list[dict[str, Any]]) -> None:
         numbers = (f"{row[name]:,}" for name in ("n_copies", "n_atoms"))
         memory = f"{row['memory'] / 1e6:,.0f} MB"
         chosen = "auto" if row["auto"] else ""
-        table.add_row(row["ensemble"], *numbers, f"{row['ratio']:,.1f}", memory, chosen)
+        table.add_row(
+            row["ensemble"], row["weights"], *numbers, f"{row['ratio']:,.1f}", memory, chosen
+        )
     make_console().print(table)
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -246,10 +247,17 @@ def readable(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return "\n".join(f"{name}: {readable(part)}" for name, part in value.items())
+        return "\n".join(_named(name, part) for name, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(readable, value))
     return "-" if value is None else str(value)
+
+
+def _named(name: str, value: Any) -> str:
+    """A part of a mapping; what it holds itself is set off to the right."""
+    if isinstance(value, Mapping) and value:
+        return f"{name}:\n{indent(readable(value), '  ')}"
+    return f"{name}: {readable(value)}"
 
 
 def _plain(value: Any) -> Any:

@@ -50,11 +50,11 @@ class Frames:
         )
 
     def with_mirror_images(self) -> Frames:
-        """Each frame and its mirror image, with half of the weight."""
+        """Each frame and its mirror image, with the same weight."""
         return Frames(
             torch.cat([self.rotations, mirror_images(self.rotations)]),
             self.owners.repeat(2),
-            (0.5 * self.weights).repeat(2),
+            self.weights.repeat(2),
             self.n_candidates,
         )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -113,10 +114,13 @@ Settings = PaperSettings | SmoothSettings
 
 
 def _check(settings: Settings, *, may_be_zero: Sequence[str]) -> None:
-    for name, value in asdict(settings).items():
-        if not math.isfinite(value) or value < 0 or (value == 0 and name not in may_be_zero):
+    for field in fields(settings):
+        name, value = field.name, getattr(settings, field.name)
+        kind, what = (Integral, "an integer") if field.type == "int" else (Real, "a finite number")
+        is_number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or value < 0 or (value == 0 and name not in may_be_zero):
             wanted = "at least 0" if name in may_be_zero else "more than 0"
-            raise ValueError(f"{name}: expected a finite number, {wanted}, got {value!r}")
+            raise ValueError(f"{name}: expected {what}, {wanted}, got {value!r}")
 
 
 #: What a name stands for: gentle forces, few coordinate systems, the paper's original code, and

@@ -50,8 +50,8 @@ class Symmetrized(Wrapped):
         ensemble: ``"local"``: each frame serves the atom that made it; size-consistent.
             ``"shared"``: the frames of nearby atoms compete and serve all around; size-consistent,
             and cheaper than local for several message-passing layers. ``"global"``: the frames of
-            all atoms of a structure compete and serve all of them; the fewest evaluations, not
-            size-consistent.
+            all atoms of a structure compete and serve all of them; few evaluations of small
+            structures, not size-consistent.
         weights: ``"smooth"``, ``"lean"``, ``"paper"``, settings, or ``"auto"``: lean for the shared
             ensemble, smooth for the others.
         memory_budget: Bytes that one chunk of copies may take.

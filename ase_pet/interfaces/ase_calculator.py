@@ -48,25 +48,23 @@ class PETCalculator(WithUncertainty, Calculator):
     * ``"local"``: those of an atom's own environment serve that atom. Right for one
       message-passing layer; the cost grows fast with more, because the environment does.
     * ``"shared"``: those of nearby atoms compete, and the winners serve all around. The cost grows
-      with the number of layers much more slowly, and the model is disturbed least.
-    * ``"global"``: those of all atoms compete, and the winners serve the whole structure: the
-      fewest evaluations, but what is far away takes part in choosing them, so that energies of
-      different structures compare less well.
+      with the number of layers much more slowly, and with smooth weights energies shift least.
+    * ``"global"``: those of all atoms compete, and the winners serve the whole structure: few
+      evaluations of small ones, but what is far away takes part in choosing them, so that energies
+      of different structures compare less well.
     * ``"auto"``: local for models of one message-passing layer, but for molecules of up to 32 atoms
       where training is known not to have made energies of atoms invariant; global for models with
       long-range electrostatics, which reach beyond any environment; shared for all others.
       :attr:`ensemble` tells what was chosen.
 
-    Local and shared ensembles are size-consistent: two distant fragments do not feel each other,
-    if they and their sum have the same weights, see below.
-    All are exactly equivariant, smooth and energy-conserving. ``symmetry=None`` is the network as
-    it was trained: fastest, and its results change a little as the structure turns.
+    Local and shared ensembles of one kind of weights are size-consistent: two distant fragments do
+    not feel each other. All are exactly equivariant and conserve energy. ``symmetry=None`` is the
+    network as it was trained: fastest, and its results change a little as the structure turns.
 
     Weights of coordinate systems are ``"smooth"``: many of them, gentle forces; ``"lean"``: few of
     them, for models whose total energies are nearly invariant already; ``"paper"``: those of the
     original code; or settings of one's own. ``"auto"`` is smooth for the local ensemble and for
-    molecules of up to 32 atoms, and lean for larger structures in the others; name one of them to
-    compare energies across that line.
+    molecules of up to 32 atoms, and lean otherwise; name one to compare energies across that line.
 
     Args:
         model: Path of a checkpoint in any supported format, or a loaded :class:`Model`; of a list

@@ -54,6 +54,7 @@ def test_info_counts_what_ensembles_take(
     cost = {row["ensemble"]: row for row in rows["cost"]}
     assert list(cost) == ["bare", "local", "shared", "global"]
     assert [row["auto"] for row in rows["cost"]] == [False, True, False, False]
+    assert [row["weights"] for row in rows["cost"]] == [None, "smooth", "lean", "lean"]
     assert (cost["bare"]["n_copies"], cost["bare"]["n_atoms"], cost["bare"]["ratio"]) == (1, 8, 1)
     assert cost["global"]["n_atoms"] == 8 * cost["global"]["n_copies"]
     assert cost["local"]["n_copies"] == cost["local"]["n_atoms"]
@@ -69,6 +70,7 @@ def test_info_counts_what_ensembles_take(
     numbers = (f"{cost['local'][name]:,}" for name in ("n_copies", "n_atoms"))
     line = next(text for text in shown.splitlines() if "local" in text)
     assert all(number in line for number in numbers)
+    assert "smooth" in line
     assert "auto" in line
     water = silicon.with_name("water.xyz")
     water.write_text("1\n\nO 0 0 0\n")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from ase_pet import PETCalculator
 from ase_pet.cli import options, simulation
+from ase_pet.ecse.settings import PRESETS
+from ase_pet.ecse.symmetrized import ENSEMBLES
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import Model, native
 from ase_pet.potentials.total import Total
@@ -62,10 +66,20 @@ def test_symmetry_needs_no_parentheses(text: str, symmetry: str | None) -> None:
         ("text", "text"),
         ([1.0, 2.5], "1, 2.5"),
         ({"a": 1, "b": [2]}, "a: 1\nb: 2"),
+        ({"a": {"b": {"c": 1}, "d": 2}, "e": {}}, "a:\n  b:\n    c: 1\n  d: 2\ne: "),
     ],
 )
 def test_values_are_readable(value: object, text: str) -> None:
     assert options.readable(value) == text
+
+
+def test_the_help_names_every_ensemble_and_preset() -> None:
+    hints = get_type_hints(
+        options._calculator, {**vars(options), "PETCalculator": None}, None, True
+    )
+    for option, names in (("ensemble", ENSEMBLES), ("weights", PRESETS.keys() - {"smooth-3"})):
+        (told,) = hints[option].__metadata__
+        assert set(names) | {"auto"} == set(re.split(r", | or |\.", told.help)) - {""}
 
 
 def test_a_comma_too_many_is_told(tmp_path: Path) -> None:

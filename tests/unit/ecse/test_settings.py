@@ -31,8 +31,23 @@ def test_settings_that_are_no_names_nor_settings() -> None:
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_values_out_of_range_are_named(kind: type, value: float) -> None:
     for name in asdict(kind()):
-        with pytest.raises(ValueError, match=f"{name}: expected a finite number"):
+        with pytest.raises(
+            ValueError, match=f"{name}: expected (a finite number|an integer), .*got"
+        ):
             kind(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["wide", None, True, [0.4]])
+def test_values_that_are_no_numbers_are_named(value: object) -> None:
+    with pytest.raises(ValueError, match="window: expected a finite number, more than 0, got"):
+        SmoothSettings(window=value)  # type: ignore[arg-type]
+
+
+def test_numbers_that_count_are_integers() -> None:
+    with pytest.raises(
+        ValueError, match=r"shared_hops: expected an integer, more than 0, got 1\.5"
+    ):
+        SmoothSettings(shared_hops=1.5)  # type: ignore[arg-type]
 
 
 def test_widths_cannot_be_zero_but_penalties_can() -> None:

@@ -98,6 +98,20 @@ def test_only_so3_tells_left_from_right() -> None:
 
 
 @pytest.mark.parametrize("ensemble", ["local", "shared", "global"])
+def test_o3_is_the_mean_of_so3_over_both_hands(ensemble: str) -> None:
+    """Where pairs and axes compete, each of them counts with its mirror image."""
+    angle = np.radians(165)
+    bent = Atoms("COH", [[0, 0, 0], [1.4, 0, 0], [1.3 * np.cos(angle), 1.3 * np.sin(angle), 0]])
+    hands = [bent.copy() for _ in range(2)]
+    hands[1].positions *= -1
+    graph = graph_of(hands, 2.2)
+    pet = tiny_pet(cutoff=2.2)
+    both = Symmetrized(pet, symmetry="O(3)", ensemble=ensemble, weights="smooth")(graph)
+    one = Symmetrized(pet, symmetry="SO(3)", ensemble=ensemble, weights="smooth")(graph)
+    assert float(both[:3].sum()) == pytest.approx(float(0.5 * one.sum()), rel=1e-13)
+
+
+@pytest.mark.parametrize("ensemble", ["local", "shared", "global"])
 def test_the_memory_budget_changes_only_the_chunks(ensemble: str) -> None:
     graph = graph_of([STRUCTURES["triclinic"], STRUCTURES["atom"], STRUCTURES["molecule"]], 2.2)
     pet = tiny_pet(2, cutoff=2.2)

@@ -12,7 +12,8 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
-from ase_pet.formats import Model
+from ase_pet.formats import Model, load
+from ase_pet.formats.shipped import shipped_models
 from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.total import Total
 from ase_pet.training.result import record_self_test
@@ -130,3 +131,10 @@ def test_self_tests_are_replayed() -> None:
     with torch.no_grad():
         next(potential.parameters()).mul_(1.1)
     assert not any(d.within(1e-10) for d in replay_self_test(model, "cpu").values())
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_models_answer_as_when_they_were_written(name: str) -> None:
+    found = replay_self_test(load(name), "cpu")
+    assert set(found) == {"bare", "symmetrized"}
+    assert all(deviations.within(1e-10) for deviations in found.values())
