@@ -61,7 +61,10 @@ class SmoothSettings:
             parallel pairs out.
         axis_penalty: Å that an axis alone scores worse than a perpendicular pair.
         fade_width: Å below the cutoff in which edges fade.
-        edge_penalty: Å for each factor e by which an edge has faded.
+        edge_penalty: Å for each factor e by which an edge has faded at the cutoff.
+        reach_edge_penalty: The same at the end of the reach.
+        distance_penalty: Å for each factor e by which the walks to an atom have faded, in the
+            shared ensemble.
         sine_penalty: Å for each factor e in the squared sine, in choosing an axis' second edge.
         preference: γ, Å that a coordinate system scores better for each unit of the sum of
             directions to all neighbours along its diagonal; 0 has no preference nor prominence.
@@ -90,12 +93,14 @@ class SmoothSettings:
     axis_penalty: float = 4.0
     fade_width: float = 1.0
     edge_penalty: float = 0.5
+    reach_edge_penalty: float = 0.1
+    distance_penalty: float = 0.5
     sine_penalty: float = 0.3
     preference: float = 0.0
     largest_preference: float = 12.0
     preference_range: float = 4.0
     prominence: float = 0.0
-    largest_prominence: float = 8.0
+    largest_prominence: float = 4.0
     shared_hops: int = 2
 
     def __post_init__(self) -> None:

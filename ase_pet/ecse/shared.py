@@ -11,7 +11,7 @@ depends on the choice of the cell; an atom adds up what it gives to the images o
 Candidate c of atom a has for atom i the score and weight
 
 .. math::
-    x_{ic} = x_c - \frac{\ln B_{ia}}{\beta}, \qquad
+    x_{ic} = x_c + \eta \ln\left(1 + \frac{1}{B_{ia}}\right), \qquad
     w_{ic} = \mathrm{smooth\_step}\left(1 + \frac{S_i - x_{ic}}{D}\right),
 
 S the soft minimum of the scores. Neighbours choose the same coordinate systems nearly always, so
@@ -88,7 +88,7 @@ def serve(graph: Graph, found: Candidates, cutoff: float, settings: SmoothSettin
     n, beta = graph.n_atoms, settings.beta
     fade = fade_out(directions(graph.vectors)[1], cutoff, settings)
     atoms, owners, walks = affinities(graph, fade, settings.shared_hops)
-    near = -walks.log() / beta
+    near = settings.distance_penalty * (1.0 / walks).log1p()
 
     # The soft minimum over an owner's candidates first: all pairs of atoms times theirs are many.
     best = found.scores.detach().new_full((n,), torch.inf)

@@ -4,13 +4,13 @@ Every ordered pair of edges (e, e') of an atom gets a score in Å, the lower the
 
 .. math::
     x = (1+\nu)\,\rho_e + (1-\nu)\,\rho_{e'} + \lambda c + \lambda_4 c^4, \qquad
-    \rho = r + \mu h^2 - \kappa \ln f,
+    \rho = r + \mu h^2 - \kappa \ln f - \kappa' \ln f',
 
 with c the squared cosine between the edges, h how much longer than the shortest an edge is, in
-units of the reach, and f a factor that fades at the cutoff and for h near 1. (The term with h makes
-a pair lose the competition gently, long before f ends it.) Every edge alone competes as an axis
-with x = 2ρ + Δ, without the term with h. The mirror image of a pair, with the other sign of n, is a
-candidate of its own.
+units of the reach, f a factor that fades at the cutoff, and f' one for h near 1. (The term with h
+makes a pair lose the competition gently, long before f' ends it.) Every edge alone competes as an
+axis with x = 2ρ + Δ, without the terms with h. The mirror image of a pair, with the other sign of
+n, is a candidate of its own.
 
 Distances and angles leave many candidates alike, in crystals above all. They are told apart by
 where other neighbours lie: with v the sum of the directions to all of them, weighted by their
@@ -101,12 +101,14 @@ def candidates(
     edge_group = group[centers]
     fade = fade_out(r, cutoff, settings)
     shortest = soft_extremum(r, fade.log(), edge_group, n_groups, -settings.beta)
-    taking = fade * smooth_step((shortest[edge_group] - r) / settings.reach + 1.0)
+    near_fade = smooth_step((shortest[edge_group] - r) / settings.reach + 1.0)
+    taking = fade * near_fade
 
     near = torch.nonzero(taking > 0)[:, 0]
     excess = (r[near] - shortest[edge_group[near]]) / settings.reach
     rho = r[near] + settings.reach_penalty * excess.square()
-    rho = rho - settings.edge_penalty * taking[near].log()
+    rho = rho - settings.edge_penalty * fade[near].log()
+    rho = rho - settings.reach_edge_penalty * near_fade[near].log()
     e, f = ordered_pairs(centers[near], graph.n_atoms)
     nu = settings.first_preference
     scores = (1.0 + nu) * rho[e] + (1.0 - nu) * rho[f]

@@ -110,7 +110,7 @@ def test_who_reads_what(name: str, given: SmoothSettings) -> None:
     expected: dict[tuple[int, int], float] = defaultdict(float)
     for i in atoms.tolist():
         scored = [
-            (c, float(found.scores[c]) - math.log(value) / given.beta)
+            (c, float(found.scores[c]) + given.distance_penalty * math.log1p(1.0 / value))
             for (start, a, _), value in walks(graph, given.shared_hops).items()
             if start == i
             for c in of_owner[a]
@@ -275,7 +275,8 @@ def test_the_cost_is_linear(given: SmoothSettings, cutoff: float) -> None:
         ensemble = potential.ensemble(graph_of([atoms], cutoff))
         counts = len(ensemble.reads), ensemble.n_copies, len(ensemble.expansion.domains.atoms)
         found.append([count / len(atoms) for count in counts])
-    assert all(large < 1.2 * small for small, large in zip(*found, strict=True))
+    # Copies scatter by a fifth from one random structure to another; from 216 to 512 is 2.4 times.
+    assert all(large < 1.3 * small for small, large in zip(*found, strict=True))
 
 
 def test_it_takes_fewer_copies_than_the_local_ensemble() -> None:
@@ -305,5 +306,5 @@ def test_results_of_fragments_in_one_graph_add_up() -> None:
 
 
 def test_hops_are_counted() -> None:
-    with pytest.raises(ValueError, match="shared_hops: expected a finite number"):
+    with pytest.raises(ValueError, match="shared_hops: expected an integer"):
         replace(LEAN, shared_hops=0)

@@ -43,7 +43,8 @@ def expected_weights(graph: Graph, cutoff: float) -> tuple[list[float], list[flo
 
     def rho(e: int) -> float:
         excess = (r[e] - shortest) / S.reach
-        return r[e] + S.reach_penalty * excess**2 - S.edge_penalty * math.log(fade[e] * near[e])
+        faded = S.edge_penalty * math.log(fade[e]) + S.reach_edge_penalty * math.log(near[e])
+        return r[e] + S.reach_penalty * excess**2 - faded
 
     pairs = []
     for e in range(len(r)):
