@@ -56,7 +56,7 @@ def sheet(axis: Axes, backbone: Backbone) -> None:
 
 
 def penalties(axis: Axes) -> None:
-    """Advantage of near coordinate systems against distance."""
+    """Penalty of distant coordinate systems."""
     assert isinstance(LEAN, SmoothSettings)
     atoms, cutoff = rattled("Si", (4, 4, 4)), 5.0
     graph = graph_of([atoms], cutoff)
@@ -65,12 +65,12 @@ def penalties(axis: Axes) -> None:
     for hops in (1, 2, 3):
         i, a, walks = affinities(graph, fade, hops)
         own = i == 0
-        r, worse = distances[0][a[own]], -walks[own].log() / LEAN.beta
+        r, worse = distances[0][a[own]], LEAN.distance_penalty * (1.0 / walks[own]).log1p()
         axis.plot(r, worse, ".", ms=4, label=f"h = {hops}", zorder=4 - hops)
     axis.set(
-        title="advantage of near systems",
+        title="penalty of distant systems",
         xlabel="distance to the atom that made it (Å)",
-        ylabel="−ln B / β (Å)",
+        ylabel="η ln(1 + 1/B) (Å)",
     )
     axis.legend()
 
