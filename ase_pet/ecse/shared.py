@@ -1,7 +1,7 @@
 r"""The shared ensemble: coordinate systems that serve the atoms around them.
 
-All candidates that atoms make (:mod:`ase_pet.ecse.smooth`) compete for every atom i, the near ones
-with an advantage. With A the fade factors of edges between atoms, the affinity
+All candidates that atoms make (:mod:`ase_pet.ecse.smooth`) compete for every atom i, distant ones
+with a penalty. With A the fade factors of edges between atoms, the affinity
 
 .. math:: B = (1 + A)^h
 
