@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from ase_pet import __version__
-from ase_pet.cli import learning, models, simulation
+from ase_pet.cli import dynamics, learning, models, relaxation, single_points, vibrations
 
 
 class Commands(TyperGroup):
@@ -71,6 +71,6 @@ def main(
     """Exactly equivariant machine-learned potentials: simulate, check, train."""
 
 
-for _module in (simulation, models, learning):
+for _module in (single_points, relaxation, dynamics, vibrations, models, learning):
     for _name, _command in _module.COMMANDS.items():
         app.command(_name)(_command)

@@ -10,7 +10,7 @@ from typing import get_type_hints
 import pytest
 
 from ase_pet import PETCalculator
-from ase_pet.cli import options, simulation
+from ase_pet.cli import dynamics, options
 from ase_pet.ecse.settings import PRESETS
 from ase_pet.ecse.symmetrized import ENSEMBLES
 from ase_pet.errors import CheckpointError
@@ -44,7 +44,7 @@ def test_a_target_is_a_number_or_a_name(text: str | None, target: int | str | No
 
 
 def test_commands_take_the_model_first_and_the_options_last() -> None:
-    names = list(inspect.signature(simulation.run_dynamics).parameters)
+    names = list(inspect.signature(dynamics.run_dynamics).parameters)
     assert names[:2] == ["model", "structure"]
     assert names[-1] == "uncertainty_threshold"
     assert "calculator" not in names

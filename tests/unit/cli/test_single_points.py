@@ -1,4 +1,4 @@
-"""eval, relax, md and phonons give what the library gives."""
+"""eval gives what the library gives."""
 
 from __future__ import annotations
 
@@ -87,74 +87,6 @@ def test_eval_shows_a_table_and_takes_the_calculators_options(
         assert "GPa" in found.stdout
         energies.add(found.stdout)
     assert len(energies) == 3
-
-
-def test_md_runs_and_continues(run, checkpoint: Path, silicon: Path, tmp_path: Path) -> None:
-    first, second = tmp_path / "a", tmp_path / "b"
-    options = ("--steps", 4, "--interval", 2, "--symmetry", "none")
-    found = run("md", checkpoint, silicon, "--temperature", 300, *options, "--out", first)
-    assert found.exit_code == 0
-    assert "nve: 4/4" in found.stdout
-    found = run("md", checkpoint, first / "final.extxyz", *options, "--out", second, "--json")
-    assert found.exit_code == 0
-    summary = json.loads((second / "summary.json").read_text())
-    assert json.loads(found.stdout)["drift_meV_per_atom_per_ps"] == pytest.approx(
-        summary["drift_meV_per_atom_per_ps"]
-    )
-    assert summary["calculator"]["checkpoint"] == str(checkpoint)
-    assert len(summary["calculator"]["sha256"]) == 64
-    assert summary["settings"]["temperature"] is None
-    assert summary["mean_temperature_K"] > 50.0
-
-
-def test_md_repeats_the_cell(run, checkpoint: Path, silicon: Path, tmp_path: Path) -> None:
-    arguments = (
-        "--repeat",
-        2,
-        1,
-        1,
-        "--steps",
-        1,
-        "--temperature",
-        300,
-        "--symmetry",
-        "none",
-        "--out",
-        tmp_path / "a",
-    )
-    assert run("md", checkpoint, silicon, *arguments).exit_code == 0
-    assert len(ase.io.read(tmp_path / "a" / "final.extxyz")) == 16
-
-
-def test_relax_writes_its_files_also_if_it_does_not_converge(
-    run, checkpoint: Path, silicon: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    found = run("relax", checkpoint, silicon, "--steps", 2, "--fmax", 1e-9, "--out", out)
-    assert found.exit_code == 1
-    assert "space group" in found.stdout
-    assert "not converged to 1e-09 eV/Å after 2 steps" in found.stderr
-    assert len(ase.io.read(out / "relaxed.extxyz")) == 8
-    found = run("relax", checkpoint, silicon, "--fmax", 10, "--out", out, "--json")
-    assert found.exit_code == 0
-    assert json.loads(found.stdout)["converged"] is True
-
-
-def test_phonons(run, checkpoint: Path, tmp_path: Path) -> None:
-    from ase.build import bulk
-
-    ase.io.write(tmp_path / "si.extxyz", bulk("Si"))
-    out = tmp_path / "out"
-    arguments = ("--supercell", 2, 2, 2, "--mesh", 10, "--dtype", "float64", "--fmax", 10)
-    found = run("phonons", checkpoint, tmp_path / "si.extxyz", *arguments, "--out", out, "--json")
-    assert found.exit_code == 0
-    summary = json.loads(found.stdout)
-    assert summary["n_atoms_supercell"] == 16
-    assert summary["n_supercells"] == 1
-    optical = np.sort(np.abs(summary["gamma_cm-1"]))[3:]
-    assert np.ptp(optical) < 1e-6  # a triplet, by symmetry
-    assert (out / "bands.png").stat().st_size > 1000
-    assert (out / "relax" / "summary.json").is_file()
 
 
 WRAPPED = Path(__file__).parents[2] / "data" / "llpr" / "feedforward.ckpt"

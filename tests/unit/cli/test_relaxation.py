@@ -1,0 +1,22 @@
+"""relax gives what the library gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ase.io
+
+
+def test_relax_writes_its_files_also_if_it_does_not_converge(
+    run, checkpoint: Path, silicon: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    found = run("relax", checkpoint, silicon, "--steps", 2, "--fmax", 1e-9, "--out", out)
+    assert found.exit_code == 1
+    assert "space group" in found.stdout
+    assert "not converged to 1e-09 eV/Å after 2 steps" in found.stderr
+    assert len(ase.io.read(out / "relaxed.extxyz")) == 8
+    found = run("relax", checkpoint, silicon, "--fmax", 10, "--out", out, "--json")
+    assert found.exit_code == 0
+    assert json.loads(found.stdout)["converged"] is True
