@@ -55,7 +55,7 @@ def processes(model: str, structure: Path, options: dict[str, Any], folder: Path
     """Processes that go on with one run, as many as are asked for, started."""
     # One server has imported everything, and its children are there at once.
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "ase_pet.interfaces.ase_calculator"])
+    context.set_forkserver_preload(["ase_pet.workflows.md", "ase_pet.interfaces.ase_calculator"])
     while True:
         process = context.Process(
             target=simulate, args=(str(model), str(structure), options, str(folder))

@@ -101,4 +101,47 @@ def run_dynamics(
     show(record.summary(), f"molecular dynamics, files in {out}", as_json=json)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"md": run_dynamics}
+def analyze_trajectory(
+    trajectory: Annotated[
+        Path, typer.Argument(metavar="TRAJ", help="md.traj, md.h5, or any file that ASE reads.")
+    ],
+    kinds: Annotated[
+        str | None,
+        typer.Option("--kinds", help="Like rdf,msd,vdos (default: those that the file allows)."),
+    ] = None,
+    skip: Annotated[int, typer.Option(help="Frames to leave out at the start.")] = 0,
+    spacing: Annotated[
+        float | None, typer.Option(help="ps between frames, if the file does not say.")
+    ] = None,
+    r_max: Annotated[float, typer.Option(help="Å, reach of the radial distribution.")] = 6.0,
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Lags, ps, between which diffusion is fitted."),
+    ] = None,
+    segments: Annotated[
+        int, typer.Option(help="How much shorter than the run a window of the VDOS is.")
+    ] = 4,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder (default: that of the trajectory).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Radial distribution, diffusion and vibrations of a trajectory: tables and pictures."""
+    from ase_pet.workflows.analyze import analyze
+
+    out = trajectory.parent if out is None else out
+    check_out(out, folder=True)
+    found = analyze(
+        trajectory,
+        out,
+        kinds.split(",") if kinds else None,
+        skip=skip,
+        spacing=spacing,
+        r_max=r_max,
+        window=window,
+        n_segments=segments,
+    )
+    show(found, f"analysis, files in {out}", as_json=json)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"md": run_dynamics, "analyze": analyze_trajectory}

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,29 +30,6 @@ ELEMENTS = {
     "box/edges": "Angstrom",
 }
 ROOT = "particles/all"
-
-
-@dataclass(frozen=True)
-class Motion:
-    """A trajectory as arrays.
-
-    Attributes:
-        numbers: Atomic numbers [n_atoms].
-        masses: [n_atoms], u.
-        pbc: [3].
-        times: [n_frames], ps; ``None`` where the file does not say.
-        cells: [n_frames, 3, 3], Å, rows are lattice vectors.
-        positions: [n_frames, n_atoms, 3], Å.
-        velocities: [n_frames, n_atoms, 3], Å/fs; ``None`` where the file has none.
-    """
-
-    numbers: np.ndarray
-    masses: np.ndarray
-    pbc: np.ndarray
-    times: np.ndarray | None
-    cells: np.ndarray
-    positions: np.ndarray
-    velocities: np.ndarray | None
 
 
 class H5MDFrames:
@@ -109,32 +85,6 @@ class H5MDFrames:
         os.close(self._file)
         if 0 < self._n_frames < _capacity(self.path, 0):
             _allocate(self.path, self._n_frames, None, self._n_frames)
-
-
-def read_h5md(path: Path) -> Motion:
-    """Frames of a file in H5MD with ``particles/all``, as :class:`H5MDFrames` writes it.
-
-    Raises:
-        ValueError: If it is no such file.
-    """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            group = file[ROOT]
-            n = int((group["position/step"][:] >= 0).sum())
-            box = group["box"]
-            return Motion(
-                numbers=group["species"][:],
-                masses=group["mass"][:],
-                pbc=np.array([kind == "periodic" for kind in box.attrs["boundary"]]),
-                times=group["position/time"][:n],
-                cells=box["edges/value"][:n],
-                positions=group["position/value"][:n],
-                velocities=group["velocity/value"][:n],
-            )
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{path}: not H5MD as `ase-pet md` writes it: {error}") from error
 
 
 def _capacity(path: Path, n_kept: int) -> int:

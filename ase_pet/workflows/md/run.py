@@ -125,10 +125,13 @@ def _run(
         ) from error
     finally:
         if folder is not None:
-            folder.close()
             seconds = time.perf_counter() - began
             timing = {"n_steps": integrator.step, "first_step": first, "seconds": seconds}
-            folder.summarise(record, integrator.atoms, {**timing, "status": status})
+            try:
+                folder.summarise(record, integrator.atoms, {**timing, "status": status})
+            finally:
+                # Last: a run whose checkpoint says that it is finished has all its files.
+                folder.close()
 
 
 def _look(

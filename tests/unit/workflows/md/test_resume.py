@@ -19,6 +19,7 @@ from rich.console import Console
 
 from ase_pet.workflows.md import DYNAMICS, FORMATS, MDSettings, run_md
 from ase_pet.workflows.md.checkpoint import NAME, Checkpoint
+from ase_pet.workflows.md.files import Folder
 
 BENCHMARKS = Path(__file__).resolve().parents[4] / "benchmarks"
 Make = Callable[..., Atoms]
@@ -221,6 +222,20 @@ def test_a_kill_before_the_first_checkpoint_leaves_no_older_one(
     with pytest.raises(KeyboardInterrupt):
         run_md(stop_after(silicon(), 5), settings_of("nve"), tmp_path, resume=False)
     assert Checkpoint.read(tmp_path) is None
+
+
+def test_a_kill_before_the_last_files_leaves_no_finished_run(
+    silicon: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of("nve")
+    run_md(silicon(), settings, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("ase_pet.workflows.md.files.write_figure", lambda *_: 1 / 0)
+        patch.setattr(Folder, "close", lambda *_: None)
+        with pytest.raises(ZeroDivisionError):
+            run_md(silicon(), settings, tmp_path / "parts")
+    run_md(silicon(), settings, tmp_path / "parts", resume=True)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
 def test_h5md_in_the_field_s_layout(silicon: Make, tmp_path: Path) -> None:
