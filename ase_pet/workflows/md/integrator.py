@@ -176,5 +176,8 @@ def _make(
             tdamp=damping,
             pdamp=settings.pressure_damping * units.fs,
         )
-    ramp = settings.end_temperature is not None  # a moving thermostat does unrecorded work
-    return chain, None if ramp else chain.get_conserved_energy
+    # A moving thermostat does work that nobody writes down; ASE's sum takes the free energy.
+    unknown = settings.end_temperature is not None or (
+        "free_energy" not in atoms.calc.implemented_properties
+    )
+    return chain, None if unknown else chain.get_conserved_energy

@@ -16,12 +16,13 @@ from ase_pet.workflows.md.settings import BAROSTATS
 class IdealGas(Calculator):
     """Atoms that do not feel each other: p V = N k T."""
 
-    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
         forces = np.zeros((len(self.atoms), 3))
-        self.results = {"energy": 0.0, "forces": forces, "stress": np.zeros(6)}
+        self.results = {"energy": 0.0, "free_energy": 0.0, "forces": forces}
+        self.results["stress"] = np.zeros(6)
 
 
 def gas() -> Atoms:
@@ -32,13 +33,13 @@ def gas() -> Atoms:
 def test_a_barostat_presses(dynamics: str) -> None:
     settings = MDSettings(
         dynamics,
-        steps=1500,
+        steps=1000,
         time_step=2.0,
         temperature=300.0,
         damping=50.0,
         pressure=0.3,
         pressure_damping=100.0,
-        equilibration=500,
+        equilibration=300,
         interval=5,
     )
     atoms = gas()
@@ -85,6 +86,13 @@ def test_relaxation_times_stay_while_the_temperature_goes() -> None:
     mine, theirs = integrator.state(), other.state()
     for name in ("_thermostat._Q", "_thermostat._kT", "_barostat._R", "_barostat._W", "_kT"):
         assert mine[name] == pytest.approx(theirs[name])
+
+
+def test_without_a_free_energy_nothing_is_known_to_be_conserved() -> None:
+    atoms = gas()
+    atoms.calc.implemented_properties = ["energy", "forces", "stress"]
+    record = run_md(atoms, MDSettings("nose-hoover", steps=2, temperature=300.0))
+    assert "conserved_eV" not in record.columns()
 
 
 def test_structures_that_do_not_suit() -> None:
