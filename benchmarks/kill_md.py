@@ -1,6 +1,6 @@
 """Kill molecular dynamics at random moments, let it continue, compare with a run left alone.
 
-Runs of 8 silicon atoms, in processes of their own, get SIGKILL after a random time and are started
+Runs of 8 silicon atoms, in processes of their own, get SIGKILL at random moments and are started
 again until one ends by itself; its files must be those of a run that was never killed, byte by
 byte. A kill counts where the process was at work.
 """
@@ -11,7 +11,6 @@ import argparse
 import multiprocessing
 import random
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,16 +69,18 @@ def torture(
     """Kill runs until there were ``n_kills``; compare each with the one left alone."""
     rng = random.Random(seed)
     alone = folder / "alone"
-    began = time.perf_counter()
     next(processes(model, structure, options, alone)).join()
-    seconds = time.perf_counter() - began
+    whole = (alone / "md.csv").stat().st_size
     names = (*FILES, f"md.{options['format']}")
     outcome = Outcome(0, 0, [], [])
     while outcome.kills < n_kills:
         killed = folder / f"killed-{outcome.runs}"
         for process in processes(model, structure, options, killed):
-            wait = rng.uniform(0.1, 0.6) * seconds if outcome.kills < n_kills else None
-            process.join(wait)
+            if outcome.kills < n_kills:
+                wait_for(process, killed / "md.csv", rng.uniform(0.02, 0.3) * whole)
+                process.join(rng.uniform(0.0, 0.03))
+            else:
+                process.join()
             if process.exitcode is not None:
                 break
             process.kill()
@@ -94,6 +95,16 @@ def torture(
     return outcome
 
 
+def wait_for(process: Any, path: Path, growth: float) -> None:
+    """Return when a file has grown by some bytes, or the process is over."""
+    size = lambda: path.stat().st_size if path.exists() else 0  # noqa: E731
+    start = size()
+    while process.exitcode is None and size() < start + growth:
+        # What was written after a checkpoint is taken back first.
+        start = min(start, size())
+        process.join(0.001)
+
+
 def step_of(folder: Path) -> int:
     """The step from which a run would continue; 0 is its beginning."""
     from ase_pet.workflows.md.checkpoint import Checkpoint
@@ -104,12 +115,12 @@ def step_of(folder: Path) -> int:
 
 def main() -> None:
     """Torture each dynamics."""
-    from common import show, write
+    from common import console, show, write
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pet-si")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--dynamics", nargs="+", choices=DYNAMICS, default=DYNAMICS)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     given = parser.parse_args()
@@ -129,6 +140,7 @@ def main() -> None:
             found = torture(given.model, structure, options, given.kills, folder, seed=k)
             data[dynamics] = {**vars(found), "format": options["format"]}
             same = ", ".join(sorted(set(found.different))) or "none"
+            console.print(f"{dynamics}: {found.kills} kills, continued from {found.resumed}")
             rows.append([dynamics, options["format"], found.kills, found.runs, same])
     write("kill_md", {"steps": given.steps, **data})
     columns = ["", "format", "kills", "runs that ended", "files that differ"]

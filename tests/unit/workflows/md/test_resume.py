@@ -104,8 +104,8 @@ def test_killed_at_random_moments(
     kill_md = pytest.importorskip("kill_md")
     assert sys.modules["kill_md"].__file__ == str(BENCHMARKS / "kill_md.py")
     ase.io.write(tmp_path / "si.extxyz", silicon())
-    options = {"dynamics": "langevin", "temperature": 500.0, "steps": 200, "interval": 2}
-    options |= {"checkpoint_seconds": 0.02, "format": "traj"}
+    options = {"dynamics": "langevin", "temperature": 500.0, "steps": 100, "interval": 2}
+    options |= {"checkpoint_seconds": 0.01, "format": "traj"}
     found = kill_md.torture(str(checkpoint), tmp_path / "si.extxyz", options, 3, tmp_path / "runs")
     assert found.kills == 3
     assert any(step > 0 for step in found.resumed)
