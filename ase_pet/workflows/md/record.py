@@ -89,7 +89,7 @@ class MDRecord:
             "std_temperature_K": float(there["temperature_K"].std()),
             "mean_potential_eV": float(there["potential_eV"].mean()),
         }
-        for name in {"pressure_GPa", "volume_A3"} & there.keys():
+        for name in sorted({"pressure_GPa", "volume_A3"} & there.keys()):
             found |= {f"mean_{name}": float(there[name].mean())}
             found |= {f"std_{name}": float(there[name].std())}
         if len(time_ps) > 2 and "conserved_eV" in there:
