@@ -22,14 +22,29 @@ if TYPE_CHECKING:
 
 SYMMETRIES = {"o(3)": "O(3)", "o3": "O(3)", "so(3)": "SO(3)", "so3": "SO(3)", "none": None}
 
+
+def complete_model(incomplete: str) -> list[str]:
+    """Shipped models whose names begin like what was typed, after the last comma if any."""
+    from ase_pet.formats.shipped import shipped_models
+
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in shipped_models() if name.startswith(last)]
+
+
 ModelPath = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Checkpoint, or the name of a shipped model.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Checkpoint, or the name of a shipped model.",
+        autocompletion=complete_model,
+    ),
 ]
 ModelPaths = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
         help="Checkpoint, or the name of a shipped model; a committee with commas between them.",
+        autocompletion=complete_model,
     ),
 ]
 StructurePath = Annotated[
