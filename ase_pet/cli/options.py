@@ -291,6 +291,8 @@ def readable(value: Any) -> str:
     if isinstance(value, Mapping):
         return "\n".join(_named(name, part) for name, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
+        if value and all(isinstance(part, Mapping) for part in value):
+            return "\n".join(readable(part).replace("\n", "; ") for part in value)
         return ", ".join(map(readable, value))
     return "-" if value is None else str(value)
 
