@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import ase_pet
 from ase_pet.units import THZ_IN_INVERSE_CM
 from ase_pet.workflows.analysis import (
     MissingDataError,
@@ -18,6 +17,7 @@ from ase_pet.workflows.analysis import (
 from ase_pet.workflows.analysis_plots import plot_msd, plot_rdf, plot_vdos
 from ase_pet.workflows.motion import Motion, read_motion
 from ase_pet.workflows.output import write_csv, write_figure, write_json
+from ase_pet.workflows.provenance import provenance
 
 KINDS = ("rdf", "msd", "vdos")
 
@@ -47,7 +47,7 @@ def analyze(
         n_segments: Of the spectrum of velocities.
 
     Returns:
-        What was found, as ``analysis.json`` has it.
+        What was found; ``analysis.json`` has it too, with command, date and versions.
 
     Raises:
         ValueError: If the file cannot be read, a kind is unknown, or one that was asked for, or
@@ -65,7 +65,6 @@ def analyze(
     out.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {
         "trajectory": str(trajectory),
-        "versions": {"ase_pet": ase_pet.__version__},
         "n_frames": len(motion),
         "n_atoms": len(motion.numbers),
         "spacing_ps": motion.spacing,
@@ -78,7 +77,7 @@ def analyze(
         raise ValueError("; ".join(left_out.values()))
     if left_out:
         found["left_out"] = left_out
-    write_json(out / "analysis.json", found)
+    write_json(out / "analysis.json", {**provenance(), **found})
     return found
 
 

@@ -101,7 +101,7 @@ def plot_bands(phonons: Mapping[str, PhononRecord]) -> Figure:
             left.plot(x, frequencies * THZ_IN_INVERSE_CM, **style)
         density = np.asarray(record.dos.dos) / THZ_IN_INVERSE_CM
         right.plot(density, record.dos.frequency_points * THZ_IN_INVERSE_CM, **style, label=name)
-    _mark_path(left, next(iter(phonons.values())).bands)
+    mark_path(left, next(iter(phonons.values())).bands)
     left.set(ylabel="frequency, cm⁻¹")
     right.set(xlabel="DOS, states/cm⁻¹", xlim=(0, None))
     for panel in (left, right):
@@ -111,7 +111,7 @@ def plot_bands(phonons: Mapping[str, PhononRecord]) -> Figure:
     return figure
 
 
-def _mark_path(panel: Axes, bands: BandStructure) -> None:
+def mark_path(panel: Axes, bands: BandStructure) -> None:
     """Vertical lines and labels at the corners of the band path."""
     labels = iter(bands.labels or [])
     ticks, names = [bands.distances[0][0]], [next(labels, "")]

@@ -93,7 +93,8 @@ def test_analyze(run, checkpoint: Path, silicon: Path, tmp_path: Path) -> None:
     found = run("analyze", tmp_path / "md.traj", "--skip", 1, "--r-max", 4, "--json")
     assert found.exit_code == 0
     summary = json.loads((tmp_path / "analysis.json").read_text())
-    assert json.loads(found.stdout) == summary
+    assert json.loads(found.stdout).items() <= summary.items()
+    assert summary["command"].startswith("ase-pet analyze")
     assert summary["n_frames"] == 65
     assert summary["spacing_ps"] == pytest.approx(0.002)
     assert summary["rdf"]["Si-Si"]["highest_peak_A"] == pytest.approx(2.35, abs=0.3)
