@@ -20,7 +20,7 @@ from phonopy.phonon.band_structure import BandStructure
 from phonopy.phonon.dos import TotalDos
 from rich.console import Console
 
-from ase_pet.formats.files import write_atomically
+from ase_pet.formats.files import remove_leftovers, write_atomically
 from ase_pet.units import THZ_IN_INVERSE_CM
 from ase_pet.workflows.output import write_csv, write_figure, write_summary
 from ase_pet.workflows.phonons.bands import (
@@ -241,11 +241,19 @@ def _spectra(
 def _write(
     record: PhononRecord, settings: PhononSettings, calculator: Calculator, out: Path
 ) -> None:
+    figures = {
+        "bands": plot_bands({"": record}),
+        "velocities": plot_velocities(record),
+        "thermal": plot_thermal(record.thermal),
+    }
+    tables = {"bands": band_columns(record.bands), "thermal": record.thermal}
+    names = ["phonopy_params.yaml", "summary.json", *(f"{name}.png" for name in figures)]
+    for name in (*names, *(f"{name}.csv" for name in tables)):
+        remove_leftovers(out / name)  # of a run that was killed while it wrote them
     text = str(record.phonon.to_phonopy_yaml(settings={"force_constants": True}))
     write_atomically(out / "phonopy_params.yaml", lambda file: file.write(text.encode()))
-    write_csv(out / "bands.csv", band_columns(record.bands))
-    write_csv(out / "thermal.csv", record.thermal)
-    write_figure(out / "bands.png", plot_bands({"": record}))
-    write_figure(out / "velocities.png", plot_velocities(record))
-    write_figure(out / "thermal.png", plot_thermal(record.thermal))
+    for name, columns in tables.items():
+        write_csv(out / f"{name}.csv", columns)
+    for name, figure in figures.items():
+        write_figure(out / f"{name}.png", figure)
     write_summary(out, calculator, settings, record.summary())
