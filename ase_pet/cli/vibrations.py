@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +22,14 @@ from ase_pet.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from ase import Atoms
+    from rich.console import Console
+
     from ase_pet import PETCalculator
+    from ase_pet.workflows.phonons import PhononSettings
+    from ase_pet.workflows.relax import RelaxSettings
 
 
 @takes_calculator
@@ -76,6 +83,7 @@ def run_phonons(
     ] = "-0.03,-0.015,0,0.015,0.03,0.045,0.06",
     pressure: Annotated[float, typer.Option(help="GPa, for --qha.")] = 0.0,
     mesh: Annotated[float, typer.Option(help="Density of q-points of the DOS.")] = 100.0,
+    band_points: Annotated[int, typer.Option(help="q-points of the path's longest segment.")] = 101,
     max_temperature: Annotated[float, typer.Option(help="K, of thermal properties.")] = 1000.0,
     symprec: Annotated[float, typer.Option(help="Tolerance of the space group, Å.")] = 1e-5,
     workers: Annotated[
@@ -94,9 +102,8 @@ def run_phonons(
     from ase_pet.workflows.phonons import (
         PhononSettings,
         bring_to_rest,
-        compute_gruneisen,
-        compute_phonons,
-        compute_qha,
+        check_change,
+        check_changes,
         make_workers,
         require_crystal,
     )
@@ -116,44 +123,70 @@ def run_phonons(
         irreps=irreps,
         nac=nac,
         mesh=mesh,
+        n_points=band_points,
         max_temperature=max_temperature,
         symprec=symprec,
         batch_atoms=batch_atoms,
     )
     changes = _changes(volumes)
+    if gruneisen:
+        check_change(volume_change)
+    if qha:
+        check_changes(changes)
+    pool = nullcontext() if workers is None else make_workers(workers)
     to_rest = RelaxSettings("lbfgs", fmax, cell="full", symprec=symprec)
     at_rest = RelaxSettings("lbfgs", fmax, cell="shape", symprec=symprec)
     console = None if json else make_console()
     atoms = read_structures(structure, "-1")[0]
     require_crystal(atoms)
     atoms.calc = calculator
-    forces = out / "forces"
     if relax:
-        bring_to_rest(atoms, to_rest, out / "relax", kept_in=forces, console=console)
-    found: dict[str, dict[str, Any]] = {}
-    with nullcontext() if workers is None else make_workers(workers) as executor:
-        options: dict[str, Any] = {
-            "forces_dir": forces, "executor": executor, "console": console
-        }  # fmt: skip
-        record = compute_phonons(atoms, settings, out, **options)
-        found["phonons"] = record.summary()
-        options["at_rest"] = at_rest if relax else None
-        if gruneisen:
-            three = compute_gruneisen(
-                atoms, settings, out / "gruneisen", change=volume_change, **options
-            )
-            found["gruneisen"] = three.summary()
-        if qha:
-            several = compute_qha(
-                atoms, settings, out / "qha", changes=changes, pressure=pressure, **options
-            )
-            found["qha"] = several.summary()
+        bring_to_rest(atoms, to_rest, out / "relax", kept_in=out / "forces", console=console)
+    found = _compute(
+        atoms,
+        settings,
+        out,
+        gruneisen={"change": volume_change} if gruneisen else None,
+        qha={"changes": changes, "pressure": pressure} if qha else None,
+        at_rest=at_rest if relax else None,
+        pool=pool,
+        console=console,
+    )
     if json:
-        further = {name: found[name] for name in ("gruneisen", "qha") if name in found}
-        show_json({**found["phonons"], **further})
-        return
+        return show_json({**found.pop("phonons"), **found})
     for name, rows in found.items():
         show(rows, f"{name}, files in {out if name == 'phonons' else out / name}", as_json=False)
+    return None
+
+
+def _compute(
+    atoms: Atoms,
+    settings: PhononSettings,
+    out: Path,
+    *,
+    gruneisen: dict[str, Any] | None,
+    qha: dict[str, Any] | None,
+    at_rest: RelaxSettings | None,
+    pool: AbstractContextManager[Executor | None],
+    console: Console | None,
+) -> dict[str, dict[str, Any]]:
+    """Summaries of what was asked for; workers stay from one part to the next."""
+    from ase_pet.workflows.phonons import compute_gruneisen, compute_phonons, compute_qha
+
+    found = {}
+    with pool as executor:
+        options: dict[str, Any] = {"forces_dir": out / "forces", "executor": executor}
+        options["console"] = console
+        found["phonons"] = compute_phonons(atoms, settings, out, **options).summary()
+        options["at_rest"] = at_rest
+        if gruneisen is not None:
+            parameters = compute_gruneisen(
+                atoms, settings, out / "gruneisen", **gruneisen, **options
+            )
+            found["gruneisen"] = parameters.summary()
+        if qha is not None:
+            found["qha"] = compute_qha(atoms, settings, out / "qha", **qha, **options).summary()
+    return found
 
 
 def _changes(text: str) -> list[float]:

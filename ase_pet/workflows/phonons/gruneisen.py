@@ -90,8 +90,7 @@ def compute_gruneisen(
         ValueError: If ``change`` is not between 0 and 0.2, or the structure is no crystal.
         RuntimeError: If a relaxation does not converge.
     """
-    if not 0 < change <= 0.2:
-        raise ValueError(f"change: expected a relative volume between 0 and 0.2, got {change}")
+    check_change(change)
     out = None if out_dir is None else Path(out_dir)
     if forces_dir is None and out is not None:
         forces_dir = out / "forces"
@@ -112,6 +111,12 @@ def compute_gruneisen(
         found = {"phonons": asdict(settings), **record.summary()}
         write_summary(out, atoms.calc, settings, found)
     return record
+
+
+def check_change(change: float) -> None:
+    """Raise ``ValueError`` unless a relative change of the volume makes sense."""
+    if not 0 < change <= 0.2:
+        raise ValueError(f"change: expected a relative volume between 0 and 0.2, got {change}")
 
 
 def _evaluate(points: list[VolumePoint]) -> GruneisenRecord:

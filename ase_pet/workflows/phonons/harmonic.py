@@ -14,12 +14,13 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from phonopy import Phonopy
 from phonopy.file_IO import parse_BORN
+from phonopy.harmonic.displacement import estimate_number_of_snapshots
 from phonopy.harmonic.dynamical_matrix import NacParams
 from phonopy.phonon.band_structure import BandStructure
 from phonopy.phonon.dos import TotalDos
 from rich.console import Console
 
-from ase_pet.formats.files import write_atomically
+from ase_pet.formats.files import remove_leftovers, write_atomically
 from ase_pet.units import THZ_IN_INVERSE_CM
 from ase_pet.workflows.output import write_csv, write_figure, write_summary
 from ase_pet.workflows.phonons.bands import (
@@ -47,6 +48,8 @@ class PhononRecord:
         thermal: Columns: temperature, free energy, entropy and heat capacity of the primitive
             cell, the unit in each name.
         residual: eV/Å, largest force in the perfect supercell.
+        fit_error: eV/Å, root mean square of what the force constants do not reproduce of the
+            forces: anharmonic parts, and noise.
         n_supercells: How many displaced supercells there are.
         n_kept: How many supercells, the perfect one included, an earlier run had evaluated.
         seconds: Time that the others took.
@@ -58,6 +61,7 @@ class PhononRecord:
     dos: TotalDos
     thermal: dict[str, np.ndarray]
     residual: float
+    fit_error: float
     n_supercells: int
     n_kept: int
     seconds: float
@@ -82,6 +86,7 @@ class PhononRecord:
             "n_supercells_of_an_earlier_run": self.n_kept,
             "seconds": self.seconds,
             "residual_force_eV_per_A": self.residual,
+            "fit_error_eV_per_A": self.fit_error,
             "gamma_cm-1": gamma.tolist(),
             **({} if self.modes is None else {"modes_at_gamma": self.modes}),
             "acoustic_at_gamma_cm-1": float(np.sort(np.abs(gamma))[:3].max()),
@@ -146,12 +151,14 @@ def compute_phonons(
         console=console,
     )
     seconds = time.perf_counter() - began
-    _produce_force_constants(phonon, forces, settings)
+    fit_error = _produce_force_constants(phonon, forces, settings)
     phonon.nac_params = nac
     residual = float(np.linalg.norm(forces[0], axis=1).max())
     spectra = _spectra(phonon, settings)
     modes = modes_at_gamma(phonon) if settings.irreps else None
-    record = PhononRecord(phonon, *spectra, residual, len(forces) - 1, n_kept, seconds, modes)
+    record = PhononRecord(
+        phonon, *spectra, residual, fit_error, len(forces) - 1, n_kept, seconds, modes
+    )
     if out is not None:
         _write(record, settings, atoms.calc, out)
     return record
@@ -180,14 +187,33 @@ def read_born(path: Path, phonon: Phonopy, symprec: float) -> NacParams:
 
 def _produce_force_constants(
     phonon: Phonopy, forces: Sequence[np.ndarray], settings: PhononSettings
-) -> None:
-    """Force constants from the forces of the perfect supercell and of all displaced ones."""
+) -> float:
+    """Force constants from the forces of the perfect supercell and of all displaced ones.
+
+    Returns:
+        eV/Å, root mean square of what they do not reproduce.
+
+    Raises:
+        ValueError: If random displacements are too few.
+    """
     perfect = forces[0] if settings.subtract_residual else 0.0
-    phonon.forces = np.array(forces[1:]) - perfect
+    phonon.forces = found = np.array(forces[1:]) - perfect
     method: Any = FORCE_CONSTANTS[settings.force_constants]
     phonon.produce_force_constants(fc_calculator=method, show_drift=False)
     if settings.symmetrize:
         phonon.symmetrize_force_constants(show_drift=False)
+    displaced = np.array([cell.positions for cell in phonon.supercells_with_displacements or []])
+    moves = displaced - phonon.supercell.positions
+    constants: Any = phonon.force_constants  # [i, j, a, b]
+    left = found + np.tensordot(moves, constants, axes=((1, 2), (1, 3)))
+    error, size = (float(np.sqrt(np.square(array).mean())) for array in (left, found))
+    if settings.n_random is not None and error > 0.5 * size:
+        needed = estimate_number_of_snapshots(phonon.supercell, phonon.symmetry)
+        raise ValueError(
+            f"n_random: {settings.n_random} random displacements do not determine the force "
+            f"constants (an error of {error:.2g} eV/Å in forces of {size:.2g} eV/Å); give {needed}"
+        )
+    return error
 
 
 def _spectra(
@@ -215,11 +241,19 @@ def _spectra(
 def _write(
     record: PhononRecord, settings: PhononSettings, calculator: Calculator, out: Path
 ) -> None:
+    figures = {
+        "bands": plot_bands({"": record}),
+        "velocities": plot_velocities(record),
+        "thermal": plot_thermal(record.thermal),
+    }
+    tables = {"bands": band_columns(record.bands), "thermal": record.thermal}
+    names = ["phonopy_params.yaml", "summary.json", *(f"{name}.png" for name in figures)]
+    for name in (*names, *(f"{name}.csv" for name in tables)):
+        remove_leftovers(out / name)  # of a run that was killed while it wrote them
     text = str(record.phonon.to_phonopy_yaml(settings={"force_constants": True}))
     write_atomically(out / "phonopy_params.yaml", lambda file: file.write(text.encode()))
-    write_csv(out / "bands.csv", band_columns(record.bands))
-    write_csv(out / "thermal.csv", record.thermal)
-    write_figure(out / "bands.png", plot_bands({"": record}))
-    write_figure(out / "velocities.png", plot_velocities(record))
-    write_figure(out / "thermal.png", plot_thermal(record.thermal))
+    for name, columns in tables.items():
+        write_csv(out / f"{name}.csv", columns)
+    for name, figure in figures.items():
+        write_figure(out / f"{name}.png", figure)
     write_summary(out, calculator, settings, record.summary())

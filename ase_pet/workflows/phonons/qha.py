@@ -89,10 +89,7 @@ def compute_qha(
         ValueError: If there are fewer than five volumes, or the structure is no crystal.
         RuntimeError: If a relaxation does not converge, or energies fit no equation of state.
     """
-    if len(set(changes)) < 5 or min(changes) <= -0.5 or max(changes) > 1:
-        raise ValueError(
-            f"changes: expected five relative volumes or more between -0.5 and 1, got {changes}"
-        )
+    check_changes(changes)
     out = None if out_dir is None else Path(out_dir)
     if forces_dir is None and out is not None:
         forces_dir = out / "forces"
@@ -115,6 +112,14 @@ def compute_qha(
         found = {"pressure_GPa": pressure, "eos": eos, **record.summary()}
         write_summary(out, atoms.calc, settings, found)
     return record
+
+
+def check_changes(changes: Sequence[float]) -> None:
+    """Raise ``ValueError`` unless relative changes of the volume are enough and make sense."""
+    if len(set(changes)) < 5 or min(changes) <= -0.5 or max(changes) > 1:
+        raise ValueError(
+            f"changes: expected five relative volumes or more between -0.5 and 1, got {changes}"
+        )
 
 
 def _evaluate(

@@ -87,5 +87,7 @@ class PhononSettings:
                 "n_random: random displacements need a fit of force constants; give "
                 "force_constants='symfc' or leave n_random out"
             )
+        if self.nac is not None and not Path(self.nac).is_file():
+            raise ValueError(f"nac: {self.nac}: no such file; check the path")
         if self.irreps and not self.use_symmetry:
             raise ValueError("irreps: they are those of the space group; set use_symmetry=True")

@@ -93,6 +93,17 @@ def test_workers_give_the_same_bits(checkpoint: Path) -> None:
     assert not np.array_equal(serial[0], serial[1])
 
 
+def test_workers_of_dask_give_the_same_bits(checkpoint: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    calculator = PETCalculator(checkpoint)
+    serial, _ = evaluate_forces(calculator, crystals(), batch_atoms=16)
+    cluster = {"n_workers": 1, "threads_per_worker": 2, "processes": False}
+    with distributed.Client(**cluster, dashboard_address=None) as client:
+        executor = client.get_executor()
+        parallel, _ = evaluate_forces(calculator, crystals(), batch_atoms=16, executor=executor)
+    np.testing.assert_array_equal(parallel, serial)
+
+
 def test_the_number_of_workers_is_checked() -> None:
     with pytest.raises(ValueError, match="workers: expected at least 1, got 0"):
         make_workers(0)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import phonopy
 import pytest
+import yaml
 from ase import Atoms
 from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
@@ -21,6 +25,7 @@ from ase_pet.workflows.phonons import (
     band_path,
     compute_phonons,
 )
+from ase_pet.workflows.phonons.cells import displaced_phonopy
 
 SETTINGS = PhononSettings(supercell=(4, 4, 4), mesh=20.0, n_points=11, max_temperature=400.0)
 #: Lattice parameter at which EMT's copper is relaxed, Å.
@@ -75,6 +80,144 @@ def test_phonopy_loads_what_was_written(tmp_path: Path) -> None:
     q = [[0.1, 0.2, 0.3]]
     ours, theirs = (p.run_qpoints(q).frequencies[0] for p in (record.phonon, loaded))
     assert theirs == pytest.approx(ours, abs=1e-4)  # phonopy symmetrises what it loads
+
+
+def test_the_program_of_phonopy_gives_the_same_bands(tmp_path: Path) -> None:
+    record = compute_phonons(copper(cubic=True), SETTINGS_SMALL, tmp_path)
+    segment = record.bands.qpoints[0]
+    band = " ".join(f"{x:.17g}" for x in (*segment[0], *segment[-1]))
+    call = "from phonopy.scripts.phonopy_load import run; run()"
+    options = ["--band", band, "--band-points", str(len(segment)), "--no-fc-symmetry"]
+    command = [sys.executable, "-c", call, "phonopy_params.yaml", *options]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    points = yaml.safe_load((tmp_path / "band.yaml").read_text())["phonon"]
+    theirs = [[band["frequency"] for band in point["band"]] for point in points]
+    # nine decimals in the file; at Γ the square root makes 1e-4 of 1e-8
+    np.testing.assert_allclose(theirs[1:], record.bands.frequencies[0][1:], atol=1e-7)
+    np.testing.assert_allclose(theirs[0], 0.0, atol=1e-4)
+
+
+def test_group_velocities_are_derivatives_of_the_bands(tmp_path: Path) -> None:
+    record = compute_phonons(copper(), SETTINGS, tmp_path)
+    columns = np.genfromtxt(tmp_path / "bands.csv", delimiter=",", names=True)
+    rows = columns[(columns["segment"] == 1) & (columns["band"] == 3)]
+    along = np.diff([[rows[f"q_{k}"][i] for k in (1, 2, 3)] for i in (0, -1)], axis=0)[0]
+    along = np.linalg.inv(record.phonon.primitive.cell) @ along
+    along /= np.linalg.norm(along)
+    speeds = np.stack([rows[f"group_velocity_{axis}_km_per_s"] for axis in "xyz"], 1) @ along
+    slopes = np.gradient(rows["frequency_cm1"] / THZ_IN_INVERSE_CM, rows["distance_1_per_A"]) * 0.1
+    # central differences of 11 points: their error is of second order
+    np.testing.assert_allclose(speeds[2:-2], slopes[2:-2], atol=0.05 * speeds.max())
+    assert record.summary()["highest_group_velocity_km_per_s"] > speeds.max() > 4.0
+
+
+def test_symfc_obeys_the_sum_rules_and_agrees() -> None:
+    atoms = copper(cubic=True)
+    q = [[0.5, 0.5, 0.0], [0.25, 0.1, 0.3]]
+    found = [compute_phonons(atoms, SETTINGS_SMALL)]
+    for n_random in (None, 4):
+        options = {"force_constants": "symfc", "n_random": n_random, "seed": 1}
+        found.append(compute_phonons(atoms, replace(SETTINGS_SMALL, **options)))
+        constants = found[-1].phonon.force_constants
+        assert np.abs(constants.sum(1)).max() < 1e-12
+        np.testing.assert_allclose(constants, constants.transpose(1, 0, 3, 2), atol=1e-12)
+    assert [record.n_supercells for record in found] == [1, 1, 4]
+    traditional, fitted, random = (r.phonon.run_qpoints(q).frequencies for r in found)
+    np.testing.assert_allclose(fitted, traditional, atol=1e-6)
+    # every atom is displaced by 0.01 Å: anharmonic terms are larger
+    np.testing.assert_allclose(random, traditional, rtol=0.02)
+    assert np.abs(random - traditional).max() > 1e-4
+    assert found[0].fit_error < found[2].fit_error < 2e-3
+
+
+def test_random_displacements_follow_their_seed() -> None:
+    options = {"force_constants": "symfc", "n_random": 2}
+    moves = []
+    for seed in (1, 1, 2):
+        settings = replace(SETTINGS_SMALL, seed=seed, **options)
+        moves.append(displaced_phonopy(copper(), settings).displacements)
+    np.testing.assert_array_equal(moves[0], moves[1])
+    assert np.abs(moves[0] - moves[2]).max() > 1e-3
+
+
+def test_too_few_random_displacements_are_refused() -> None:
+    atoms = bulk("CuAu", "cesiumchloride", a=3.05)
+    atoms.rattle(0.05, seed=1)
+    atoms.calc = EMT()
+    settings = replace(SETTINGS_SMALL, force_constants="symfc", n_random=2)
+    with pytest.raises(ValueError, match=r"do not determine the force constants .*; give 12$"):
+        compute_phonons(atoms, settings)
+
+
+def test_modes_at_gamma_have_the_labels_of_their_crystal() -> None:
+    diamond = bulk("C", "diamond", a=3.4)
+    diamond.calc = EMT()
+    expected = {"diamond": ["T1u", "T2g"], "cesiumchloride": ["T1u", "T1u"]}
+    alloy = bulk("CuAu", "cesiumchloride", a=3.05)
+    alloy.calc = EMT()
+    for atoms, labels in zip((diamond, alloy), expected.values(), strict=True):
+        record = compute_phonons(atoms, replace(SETTINGS_SMALL, irreps=True))
+        modes = sorted(record.summary()["modes_at_gamma"], key=lambda mode: mode["irrep"])
+        assert [mode["irrep"] for mode in modes] == labels
+        for mode in modes:
+            bands = [band - 1 for band in mode["bands"]]
+            np.testing.assert_allclose(record.gamma[bands], mode["frequency_cm-1"], atol=1e-2)
+    assert "modes_at_gamma" not in compute_phonons(alloy, SETTINGS_SMALL).summary()
+
+
+def test_born_charges_split_the_optical_modes(tmp_path: Path) -> None:
+    r""":math:`\omega_{LO}^2 - \omega_{TO}^2 = 4\pi k Z^2 / (\epsilon V \mu)`."""
+    atoms = bulk("CuAu", "cesiumchloride", a=3.05)
+    atoms.calc = EMT()
+    charge, epsilon = 1.5, 5.0
+    lines = [f"{x} 0 0 0 {x} 0 0 0 {x}" for x in (epsilon, charge, -charge)]
+    (tmp_path / "BORN").write_text("\n".join(["14.4", *lines]))
+    settings = replace(SETTINGS_SMALL, nac=tmp_path / "BORN")
+    record = compute_phonons(atoms, settings, tmp_path)
+    transverse, _, longitudinal = record.bands.frequencies[0][0][3:]
+    mass = 1 / (1 / atoms.get_masses()).sum()
+    split = 4 * np.pi * 14.4 * charge**2 / (epsilon * atoms.get_volume() * mass)
+    to_THz = record.phonon.unit_conversion_factor
+    assert longitudinal**2 - transverse**2 == pytest.approx(split * to_THz**2, rel=1e-3)
+    loaded = phonopy.load(tmp_path / "phonopy_params.yaml", log_level=0)
+    assert loaded.nac_params["born"][0][0][0] == charge
+
+
+@pytest.mark.parametrize("text", ["", "14.4\n1 2\n", "14.4\n5 0 0 0 5 0 0 0 5\n"])
+def test_a_born_file_of_something_else(tmp_path: Path, text: str) -> None:
+    (tmp_path / "BORN").write_text(text)
+    with pytest.raises(ValueError, match="is no BORN file of this crystal"):
+        compute_phonons(copper(), replace(SETTINGS_SMALL, nac=tmp_path / "BORN"))
+    with pytest.raises(ValueError, match="none: no such file"):
+        replace(SETTINGS_SMALL, nac=tmp_path / "none")
+
+
+class Noting(EMT):
+    """Remembers what the structures were told about themselves."""
+
+    def calculate(self, atoms: Atoms, *arguments: object) -> None:
+        self.info = dict(atoms.info)
+        super().calculate(atoms, *arguments)
+
+
+def test_the_charge_of_a_cell_is_not_that_of_a_supercell() -> None:
+    for info, name in (({"charge": 1}, "charge"), ({"spin_multiplicity": 3}, "spin")):
+        atoms = copper()
+        atoms.info.update(info)
+        with pytest.raises(ValueError, match=rf"{name}: \d of one cell .* its 8 repeats; give"):
+            compute_phonons(atoms, SETTINGS_SMALL)
+    atoms = copper(cubic=True).repeat(2)
+    atoms.info.update(charge=1, spin=2, note="of no use")
+    atoms.calc = Noting()
+    compute_phonons(atoms, replace(SETTINGS_SMALL, supercell=(1, 1, 1)))
+    assert atoms.calc.info == {"charge": 1, "spin": 2}
+
+
+def test_the_charge_of_the_calculator_counts() -> None:
+    atoms = copper()
+    atoms.calc.parameters["charge"] = -1.0
+    with pytest.raises(ValueError, match="charge: -1 of one cell"):
+        compute_phonons(atoms, SETTINGS_SMALL)
 
 
 def test_one_sided_two_sided_and_all_displacements() -> None:
@@ -169,6 +312,11 @@ def test_only_crystals_have_phonons() -> None:
         ({"displacement": 0.0}, "displacement: expected a positive"),
         ({"n_points": 1}, "n_points: expected at least 2"),
         ({"supercell": (2, 0, 2)}, "supercell: expected three positive"),
+        ({"batch_atoms": 0}, "batch_atoms: expected at least 1"),
+        ({"force_constants": "alm"}, "force_constants: expected one of"),
+        ({"n_random": 3}, "n_random: .* give force_constants='symfc'"),
+        ({"n_random": 0, "force_constants": "symfc"}, "n_random: expected at least 1"),
+        ({"irreps": True, "use_symmetry": False}, "irreps: .* set use_symmetry=True"),
     ],
 )
 def test_settings_that_make_no_sense(options: dict, message: str) -> None:
