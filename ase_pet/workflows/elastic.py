@@ -17,7 +17,7 @@ from ase_pet.workflows.batches import evaluate_all
 from ase_pet.workflows.output import write_csv, write_figure, write_summary
 from ase_pet.workflows.plots_mechanics import plot_young
 from ase_pet.workflows.progress import Progress
-from ase_pet.workflows.relax import RelaxSettings, relax
+from ase_pet.workflows.relax import RelaxSettings, relax, space_group
 from ase_pet.workflows.stiffness import (
     Stiffness,
     conventional_axes,
@@ -64,6 +64,7 @@ class ElasticRecord:
         clamped: With atoms at rest in the strained cell.
         relaxed: With atoms relaxed; ``None`` if that was not asked for.
         axes: [3, 3], rows are the Cartesian axes of spglib's conventional cell.
+        space_group: Of the crystal, as relax tells it, over whose point group tensors are averaged.
         stress: [6], GPa, of the crystal as given; constants are those of the relaxed crystal only
             where it is small beside them.
         asymmetry: GPa, the most that averaging over the point group changed in a constant.
@@ -72,6 +73,7 @@ class ElasticRecord:
     clamped: Stiffness
     relaxed: Stiffness | None
     axes: np.ndarray
+    space_group: str | None
     stress: np.ndarray
     asymmetry: float
 
@@ -88,6 +90,7 @@ class ElasticRecord:
             for name, kind in kinds.items()
             if kind is not None
         }
+        found["space_group"] = self.space_group
         found["conventional_axes"] = self.axes.tolist()
         found["largest_stress_GPa"] = float(np.abs(self.stress).max())
         return {**found, "largest_asymmetry_GPa": self.asymmetry}
@@ -150,7 +153,9 @@ def compute_elastic(
         tensors[name] = Stiffness(symmetrized(raw, group))
         asymmetry = max(asymmetry, float(np.abs(tensors[name].C - raw).max()))
     axes = conventional_axes(atoms, settings.symprec)
-    record = ElasticRecord(tensors["clamped"], tensors.get("relaxed"), axes, at_rest, asymmetry)
+    symbol = space_group(atoms, settings.symprec)
+    kinds = tensors["clamped"], tensors.get("relaxed")
+    record = ElasticRecord(*kinds, axes, symbol, at_rest, asymmetry)
     if out_dir is not None:
         _write(record, settings, atoms, Path(out_dir))
     return record

@@ -69,6 +69,7 @@ def test_constants_are_curvatures_of_the_energy(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == names
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["relaxed"]["C_GPa"] == record.best.C.tolist()
+    assert found["space_group"] == "Fm-3m (225)"
     with (tmp_path / "elastic.csv").open() as file:
         rows = [[float(x) for x in row.values()] for row in csv.DictReader(file)]
     assert rows == record.best.C.tolist()
