@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from ase_pet import __version__
 from ase_pet.cli import (
     checking,
+    crystals,
     dynamics,
     learning,
     models,
@@ -91,7 +92,16 @@ def main(
     """Exactly equivariant machine-learned potentials: simulate, check, train."""
 
 
-_MODULES = (single_points, relaxation, dynamics, vibrations, checking, models, learning)
+_MODULES = (
+    single_points,
+    relaxation,
+    crystals,
+    dynamics,
+    vibrations,
+    checking,
+    models,
+    learning,
+)
 for _module in _MODULES:
     for _name, _command in _module.COMMANDS.items():
         app.command(_name)(configurable(_command))
