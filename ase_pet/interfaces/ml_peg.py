@@ -1,6 +1,8 @@
 """ML-PEG: a model as its registry of models names one.
 
-    pet-emt:                                  # a file for ml_peg's --models-file
+In a file for the option ``--models-file`` of its command ``ml_peg``:
+
+    pet-emt:
       module: ase_pet.interfaces.ml_peg
       class_name: calculator
       device: cpu
