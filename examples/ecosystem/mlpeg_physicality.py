@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import ase.io
+import ml_peg.models
 import numpy as np
 from ase import Atoms
 
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--tests", nargs="+", default=["rotational", "translational", "jacobian"])
     parser.add_argument("--out", type=Path, default=Path("physicality"))
     given = parser.parse_args()
+    ml_peg.models.current_models = []  # none of its own registry
 
     if "rotational" in given.tests:
         _, sets = calculate("rotational_symmetry", given)
