@@ -2,13 +2,14 @@
 # make demo    molecular dynamics, a relaxation and phonons of silicon; pictures in demo/
 # make test    the test-suite            make test-ase   ASE's own test-suite on pet-emt.pt
 # make test-ecosystem   the tests that need other host programs, in .venv-ecosystem
-# make lint    style, types, layers      make bench      benchmarks, hours; benchmarks/results/REPORT.md
+# make lint    style, types, layers      make bench      benchmarks, 2 hours; benchmarks/results/REPORT.md
 # make clean   remove the environment and everything generated
 #
 # PYTHON=python3.12     the interpreter to build .venv from (3.10 or newer)
 # CLUSTER=1             build torch-cluster although no GPU is visible
 # WHEELS=folder         one more place where pip may find ready wheels
 # QUICK=1               benchmarks in ten minutes, for a look, into benchmarks/results/quick/
+# LONG=1                benchmarks and the studies that take hours
 # PEERS=folder          environments of the codes to compare with, benchmarks/peers/README.md
 
 PYTHON ?= python3
@@ -93,7 +94,8 @@ lint: setup
 
 bench: setup
 	@$(if $(filter 1,$(QUICK)),BENCH_RESULTS=benchmarks/results/quick) \
-	  $(BIN)/python benchmarks/run_all.py --peers $(PEERS) $(if $(filter 1,$(QUICK)),--quick)
+	  $(BIN)/python benchmarks/run_all.py --peers $(PEERS) $(if $(filter 1,$(QUICK)),--quick) \
+	  $(if $(filter 1,$(LONG)),--long)
 
 clean:
 	rm -rf $(VENV) $(ECOSYSTEM) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

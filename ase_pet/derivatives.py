@@ -161,7 +161,8 @@ def _evaluate_in_chunks(potential: Symmetrized, graph: Graph) -> Evaluated:
             share = torch.einsum("n,n...->n...", part.weights, copied)
             g, *parts = gradients(share, [rotated, *leaves])
         g, copied, readers = part.carried(g), copied.detach(), ensemble.readers[reads]
-        original, rotation = copies.graph.vectors, part.rotations[copies.copies]
+        original = copies.graph.vectors
+        rotation = part.rotations.index_select(0, copies.copies)
         energies.index_add_(0, readers, torch.einsum("n,n...->n...", part.coefficients, copied))
         for name, value in ensemble.turn_back(turned, nodes, reads).items():
             tensors[name].index_add_(0, readers, value)

@@ -5,7 +5,8 @@ structure: the bare network; each ensemble with rotations (``SO(3)``), and with 
 (``O(3)``); the average over the 84 orientations of metatomic-ase's ``SymmetrizedCalculator`` with
 ``l_max=3``, by a loop of ours and, for a PET of metatrain with ``--peer metatomic=PYTHON``, by that
 calculator. All are asked by turns; medians of ``--turns`` steps, of 3 where a step takes more than
-20 s. What would take longer than ``--longest`` is estimated from the edges of its copies.
+20 s. What would take longer than ``--longest`` is estimated from the edges of its copies. Above 512
+atoms there are the bare network and what ``"auto"`` takes, however long that is.
 
 The *residual* is the spread of the energy an atom over a few orientations, reflected ones among
 them but for SO(3), with the network in float32. Memory is what the first evaluation adds to a
@@ -29,7 +30,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ from common import (
 )
 from remote import PET as METATRAIN
 from remote import REFERENCE, Contestant, RemoteCalculator, Worker, add_peers, peers
-from stages import Stages
+from stages import STAGES, Stages
 
 from ase_pet import PETCalculator
 from ase_pet.ecse.symmetrized import ENSEMBLES, SYMMETRIES
@@ -68,12 +69,12 @@ SPECIES = (1, 8, 14)
 BARE, GRID, PEER = "bare", "grid of 84", "grid of 84, metatomic"
 BUDGET = "500MB"
 #: Cells of silicon along each axis, 8 atoms each.
-CELLS = (1, 2, 3, 4, 5, 6, 8, *((10, 16, 23) if torch.cuda.is_available() else ()))
+CELLS = (1, 2, 3, 4, 6, 8, *((10, 16, 23) if torch.cuda.is_available() else ()))
 WATER = REFERENCE.parent / "data" / "water_deepmd_PBE0TS.extxyz.xz"
-#: Atoms above which the global ensemble, whose work is quadratic, is not even estimated.
-LARGEST_GLOBAL = 512
-#: Seconds a step from which on there are fewer turns.
-SLOW = 20.0
+#: Atoms up to which all ways are measured.
+LARGEST = 512
+#: Seconds a step from which on there are fewer turns, and from which on fewer orientations.
+SLOW, SLOWISH = 20.0, 2.0
 
 
 def random_model(make: Callable[[], PET | TensorNet], name: str) -> Model:
@@ -103,7 +104,8 @@ MODELS: dict[str, Callable[[], Model | Path]] = {
 #: Those that are not measured on everything.
 ONLY = {
     "pet-si": ("Si 64", "Si 216"),
-    "PET of metatrain": ("Si 8", "Si 64", "Si 216", "water 192"),
+    "PET of metatrain": ("Si 8", "Si 64", "water 192"),
+    "TensorNet": ("Si 8", "Si 64", "Si 512", "Si 4096"),
 }
 
 
@@ -133,43 +135,63 @@ def calculator(model: Model | Path, way: str) -> Calculator:
 def works(model: Model | Path, atoms: Atoms) -> dict[str, tuple[float, int]]:
     """Work of each way in units of the bare network's, and the number of copies."""
     found, system = {BARE: (1.0, 1)}, system_from_atoms([atoms])
-    for symmetry, name in itertools.product(SYMMETRIES, ENSEMBLES):
+    auto = PETCalculator(model).engine
+    if not auto.copies:
+        return found
+    large = len(atoms) > LARGEST
+    ways = itertools.product(SYMMETRIES, ENSEMBLES)
+    if large:
+        ways = [("O(3)", auto.way(len(atoms), periodic=bool(atoms.pbc.any())).ensemble)]
+    for symmetry, name in ways:
         options = {"symmetry": symmetry, "ensemble": name, "memory_budget": BUDGET}
-        engine = PETCalculator(model, **options).engine
-        if engine.copies and (name != "global" or len(atoms) <= LARGEST_GLOBAL):
-            costs = engine.costs(system)
-            work = costs[name].n_edges / costs[None].n_edges
-            found[f"{symmetry}, {name}"] = (work, costs[name].n_copies)
-    return {**found, GRID: (84.0, 84)} if len(found) > 1 else found
+        costs = PETCalculator(model, **options).engine.costs(system)
+        work = costs[name].n_edges / costs[None].n_edges
+        found[f"{symmetry}, {name}"] = (work, costs[name].n_copies)
+    return found if large else {**found, GRID: (84.0, 84)}
+
+
+class Step(NamedTuple):
+    """Seconds of the clock, of the processor, and of each stage."""
+
+    clock: float
+    cpu: float
+    stages: dict[str, float]
 
 
 class Dynamics:
-    """A structure whose steps are timed one by one."""
+    """A structure whose steps are timed one by one.
+
+    Every step takes the one before it back, as velocity Verlet does when velocities are reversed:
+    the forces of a random network do not hold a liquid together, which would be another one soon.
+    """
 
     def __init__(self, atoms: Atoms, calc: Calculator) -> None:
         atoms = atoms.copy()
         thermalize_momenta(atoms, 300.0, rng=np.random.default_rng(0))
         Stationary(atoms)
         atoms.calc = calc
+        atoms.get_forces()
         self.md = VelocityVerlet(atoms, timestep=units.fs)
-        self.md.run(1)
 
-    def step(self) -> tuple[float, float]:
-        """One step: seconds of the clock and of the processor."""
-        clock, cpu = time.perf_counter(), time.process_time()
-        self.md.run(1)
-        return time.perf_counter() - clock, time.process_time() - cpu
+    def step(self) -> Step:
+        """Take one."""
+        self.md.atoms.set_momenta(-self.md.atoms.get_momenta())
+        with Stages() as stages:
+            clock, cpu = time.perf_counter(), time.process_time()
+            self.md.run(1)
+            clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
+        return Step(clock, cpu, stages.seconds)
 
 
-def by_turns(runs: dict[str, Dynamics], turns: dict[str, int]) -> dict[str, list[Any]]:
+def by_turns(runs: dict[str, Dynamics], turns: dict[str, int]) -> dict[str, list[Step]]:
     """Times of the steps of each way; quick ones have one more a turn, to warm up."""
-    taken: dict[str, list[Any]] = {way: [] for way in runs}
+    taken: dict[str, list[Step]] = {way: [] for way in runs}
     for turn in range(max(turns.values())):
         for way, run in runs.items():
             if turn >= turns[way]:
                 continue
             first = run.step()
-            taken[way].append(run.step() if first[0] < 1.0 else first)
+            taken[way].append(run.step() if first.clock < 1.0 else first)
     return taken
 
 
@@ -180,14 +202,6 @@ def residual(calc: Calculator, atoms: Atoms, way: str, n_rotations: int) -> floa
     qs = [rotation(rng, reflect=mirror and k % 2 == 0) for k in range(n_rotations)]
     energies = [calc.get_potential_energy(rotate(atoms, q)) for q in qs]
     return float(np.ptp(energies)) / len(atoms)
-
-
-def stages(run: Dynamics, n_steps: int) -> dict[str, float]:
-    """Time of each stage of a step, ms."""
-    with Stages() as counted:
-        for _ in range(n_steps):
-            run.md.run(1)
-    return {stage: 1e3 * s / n_steps for stage, s in counted.seconds.items()}
 
 
 def measure_memory(model: str, name: str, way: str) -> None:
@@ -219,50 +233,58 @@ def case(
     atoms, loaded = structure(name), MODELS[model]()
     known = works(loaded, atoms)
     runs = {BARE: Dynamics(atoms, calculator(loaded, BARE))}
-    seconds = min(runs[BARE].step()[0] for _ in range(3))
+    seconds = min(runs[BARE].step().clock for _ in range(3))
     if peer is not None:
         known[PEER] = known[GRID]
     expected = {way: seconds * work for way, (work, _) in known.items()}
     turns = {way: given.turns if s < SLOW else min(3, given.turns) for way, s in expected.items()}
     with ExitStack() as stack:
         for way, s in expected.items():
-            if way == PEER and s <= given.longest:
+            if s > given.longest and len(atoms) <= LARGEST:
+                continue
+            if way == PEER:
                 worker = Worker(peer.on(peer.model, batch_size=max(1, BATCH // len(atoms))))
                 runs[way] = Dynamics(atoms, RemoteCalculator(stack.enter_context(worker)))
-            elif way != BARE and s <= given.longest:
+            elif way != BARE:
                 runs[way] = Dynamics(atoms, calculator(loaded, way))
         taken = by_turns(runs, turns)
-        base = [median(times) for times in zip(*taken[BARE], strict=True)]
         for way, (work, copies) in known.items():
             row = {"model": model, "structure": name, "atoms": len(atoms), "way": way}
             row |= {"copies": copies, "work": work, "estimated": way not in runs}
-            if way in runs:
-                row |= measured(row, runs[way], taken[way], base, slow=expected[way] > SLOW)
-                if way != PEER and not given.no_memory:
-                    row["MB"] = memory(model, name, way)
-            yield row if way in runs else {**row, "ms": 1e3 * expected[way], "ratio": work}
+            if way not in runs:
+                yield {**row, "ms": 1e3 * expected[way], "ratio": work}
+                continue
+            row |= timed(taken[way], taken[BARE], remote=way == PEER)
+            n_rotations = 2 if expected[way] > SLOWISH else 4
+            row["residual"] = residual(runs[way].md.atoms.calc, atoms, way, n_rotations)
+            if len(atoms) > 8 and way not in (GRID, PEER) and not given.no_memory:
+                row["MB"] = memory(model, name, way)
+            yield row
 
 
-def measured(
-    row: dict[str, Any], run: Dynamics, taken: list[Any], base: list[float], *, slow: bool
-) -> dict[str, Any]:
-    """Times, ratios, residual and stages of a way."""
-    name, way = row["structure"], row["way"]
-    clock, cpu = zip(*taken, strict=True)
-    out = {"ms": 1e3 * median(clock), "fastest ms": 1e3 * min(clock), "cpu ms": 1e3 * median(cpu)}
-    out |= {"ratio": median(clock) / base[0], "ratio, cpu": median(cpu) / base[1]}
-    out |= {"turns": len(taken)}
-    calc, atoms = run.md.atoms.calc, structure(name)
-    out["residual"] = residual(calc, atoms, way, 2 if slow else 4)
-    if way == PEER:  # its processor's time is counted in its own process
-        out.pop("cpu ms"), out.pop("ratio, cpu")
+def timed(steps: list[Step], bare: list[Step], *, remote: bool) -> dict[str, Any]:
+    """Times and their ratios to those of the bare network.
+
+    Args:
+        steps: Of one way.
+        bare: Of the bare network.
+        remote: In another process, which counts its processor's time itself.
+    """
+    clock, base = ([s.clock for s in times] for times in (steps, bare))
+    out = {"ms": 1e3 * median(clock), "fastest ms": 1e3 * min(clock), "turns": len(clock)}
+    out |= {"ratio": median(clock) / median(base), "ratio, least": min(clock) / min(base)}
+    if remote:
         return out
-    return {**out, "stages": stages(run, 1 if median(clock) > 1.0 else 5)}
+    cpu, base = ([s.cpu for s in times] for times in (steps, bare))
+    out |= {"cpu ms": 1e3 * median(cpu), "ratio, cpu": median(cpu) / median(base)}
+    out["stages"] = {name: 1e3 * median(s.stages[name] for s in steps) for name in STAGES}
+    return out
 
 
 def table(rows: list[dict[str, Any]]) -> None:
     """Print what was measured, and estimates marked as such."""
-    columns = ["way", "copies", "ms", "ratio", "ratio, cpu", "turns", "MB", "residual"]
+    columns = ["way", "copies", "ms", "ratio", "ratio, least", "ratio, cpu", "turns", "MB"]
+    columns += ["residual"]
     cells = [[f"{r['model']}, {r['structure']}", *(r.get(c, "") for c in columns)] for r in rows]
     for row, line in zip(rows, cells, strict=True):
         line[3] = f"{'≈ ' * row['estimated']}{row['ms']:.3g}"
@@ -278,7 +300,7 @@ def main() -> None:
     parser.add_argument("--structures", nargs="+", default=names, metavar="NAME")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--no-memory", action="store_true", help="no fresh processes")
-    parser.add_argument("--longest", type=float, default=60.0, help="seconds a step (default 60)")
+    parser.add_argument("--longest", type=float, default=30.0, help="seconds a step (default 30)")
     given = parser.parse_args()
     torch.set_num_threads(1)
     gpu = torch.cuda.is_available()  # the other code is asked on the processor alone

@@ -185,8 +185,8 @@ def price(rows: list[Row]) -> str:
             lines.append([r["structure"], r["way"], r["copies"], ms, *cells, residual])
         text += f"### {model}\n\n{table([*columns, '+MB', 'residual, eV/atom'], lines)}\n"
     return text + (
-        "≈ and open bars: estimated from the edges of the copies, not measured; the global "
-        "ensemble is left out above 512 atoms. Pale bars are SO(3).\n"
+        "≈ and open bars: estimated from the edges of the copies, not measured; above 512 atoms "
+        "there is what auto takes. Pale bars are SO(3).\n"
     )
 
 
@@ -198,7 +198,7 @@ def stages(rows: list[Row]) -> str:
     names = list(chosen[0]["stages"])
     lines = [[f"{r['model']}, {r['structure']}", r["way"], *r["stages"].values()] for r in chosen]
     text = table(["", "way", *(f"{name}, ms" for name in names)], lines)
-    return text + "\nMeans over steps of their own, after those of the tables above.\n"
+    return text + "\nMedians over the steps of the tables above.\n"
 
 
 def beside(rows: list[Row]) -> str:

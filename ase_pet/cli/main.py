@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from ase_pet import __version__
-from ase_pet.cli import dynamics, learning, models, relaxation, single_points, vibrations
+from ase_pet.cli import (
+    checking,
+    dynamics,
+    learning,
+    models,
+    relaxation,
+    single_points,
+    vibrations,
+)
+from ase_pet.cli.config import configurable
+from ase_pet.workflows.provenance import COMMAND
 
 
 class Commands(TyperGroup):
     """A group whose commands fail with a sentence instead of a traceback."""
+
+    def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
+        """Run a command line, remembered as typed for summaries."""
+        typed = sys.argv[1:] if args is None else list(args)
+        token = COMMAND.set(shlex.join(["ase-pet", *typed]))
+        try:
+            return super().main(args, *others, **options)
+        finally:
+            COMMAND.reset(token)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
@@ -49,7 +70,6 @@ def _sentence(error: Exception) -> str:
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -71,6 +91,7 @@ def main(
     """Exactly equivariant machine-learned potentials: simulate, check, train."""
 
 
-for _module in (single_points, relaxation, dynamics, vibrations, models, learning):
+_MODULES = (single_points, relaxation, dynamics, vibrations, checking, models, learning)
+for _module in _MODULES:
     for _name, _command in _module.COMMANDS.items():
-        app.command(_name)(_command)
+        app.command(_name)(configurable(_command))

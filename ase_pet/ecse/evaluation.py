@@ -139,12 +139,13 @@ class Ensemble:
     def _evaluation(self, chunk: slice) -> Evaluation:
         copies, reads = self.copies(chunk)
         rotations, coefficients = self.rotations[chunk], self.coefficients[reads]
-        vectors = torch.einsum("eij,ej->ei", rotations[copies.copies], copies.graph.vectors)
+        of_edges = rotations.index_select(0, copies.copies)
+        vectors = torch.einsum("eij,ej->ei", of_edges, copies.graph.vectors)
         graph = copies.graph.with_vectors(vectors)
         of_read, n_copies = self.reads[reads] - chunk.start, len(rotations)
         amplitudes = segment_sum(coefficients, of_read, n_copies)
         classes = None
-        if self.labels is not None:
+        if self.labels is not None and bool((self.labels[chunk].diff() == 0).any()):
             own = torch.nonzero(self.readers[reads] == self.owners[chunk][of_read])[:, 0]
             roots = of_read.new_full((n_copies,), -1)
             roots[of_read[own]] = copies.reads[own]

@@ -19,8 +19,8 @@ from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-import ase_pet
 from ase_pet.formats.files import write_atomically
+from ase_pet.workflows.provenance import provenance
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -37,12 +37,23 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def write_summary(
-    folder: Path, calculator: Calculator, settings: DataclassInstance, found: Mapping[str, Any]
+    place: Path,
+    calculator: Calculator,
+    settings: DataclassInstance | Mapping[str, Any],
+    found: Mapping[str, Any],
 ) -> None:
-    """Write ``summary.json``: what was found, with which settings, by which model."""
-    versions = {"ase_pet": ase_pet.__version__, "ase": ase.__version__}
-    head = {"calculator": calculator.todict(), "versions": versions, "settings": asdict(settings)}
-    write_json(folder / "summary.json", {**head, **found})
+    """Write what was found, with which settings, by which model, command and versions.
+
+    Args:
+        place: The file, or the folder in which it is called ``summary.json``.
+        calculator: Tells its options; a :class:`PETCalculator`, the sha256 of its model too.
+        settings: Of the workflow.
+        found: What else there is to write; numbers have to be finite.
+    """
+    given = settings if isinstance(settings, Mapping) else asdict(settings)
+    head = {**provenance(), "calculator": calculator.todict(), "settings": given}
+    path = place if place.suffix == ".json" else place / "summary.json"
+    write_json(path, {**head, **found})
 
 
 def write_csv(path: str | Path, columns: Mapping[str, Sequence[float] | np.ndarray]) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-#: How many plain lines a task prints where there is no terminal.
+#: How many plain lines a task prints where there is no terminal, or more: one each minute.
 _N_LINES = 10
+_SECONDS = 60.0
 
 
 class Progress:
@@ -29,6 +32,7 @@ class Progress:
         self._bar: Bar | None = None
         self._text = ""
         self._printed = 0
+        self._began = self._last = time.monotonic()
 
     def __enter__(self) -> Progress:
         if self.console is not None and self.console.is_terminal:
@@ -65,11 +69,22 @@ class Progress:
         before, self.done, self._text = self.done, self.done + n_steps, text
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self.done, text=text)
-        elif before * _N_LINES // self.total < self.done * _N_LINES // self.total:
+        elif (
+            before * _N_LINES // self.total < self.done * _N_LINES // self.total
+            or time.monotonic() - self._last > _SECONDS
+        ):
             self._print()
 
     def _print(self) -> None:
-        self._printed = self.done
+        self._printed, self._last = self.done, time.monotonic()
         if self.console is not None:
-            line = f"{self.label}: {self.done}/{self.total}  {self._text}".rstrip()
+            line = f"{self.label}: {self.done}/{self.total}{self._left()}  {self._text}".rstrip()
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _left(self) -> str:
+        """Time left as h:mm:ss, if all steps take as long as those that are done."""
+        steps = self.total - self.done
+        if steps <= 0 or self.done == 0:
+            return ""
+        seconds = (self._last - self._began) / self.done * steps
+        return f", {timedelta(seconds=round(seconds))} left"

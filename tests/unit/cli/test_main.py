@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from ase_pet import PETCalculator, __version__, training
+from ase_pet.cli import app
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import native
 
@@ -76,7 +78,8 @@ def test_version(run) -> None:
         (("md", "{model}", "{silicon}", "--repeat", "-1", "1", "1"), "--repeat: expected three"),
         (("md", "{model}", "{silicon}"), "(--temperature on the command line)"),
         (("check", "{model}", "--n-rotations", "0"), "n_rotations: expected 1 or more, got 0"),
-        (("check", "{model}", "--structure", "none.xyz"), "none.xyz: no such file"),
+        (("check", "{model}", "none.xyz"), "none.xyz: no such file"),
+        (("check", "{model}", "{silicon}", "--structure", "x"), "MODEL, STRUCTURE given already"),
         (("convert", "{model}", "{model}"), "exists; give another name or --force"),
         (("convert", "{model}", "new.pt", "--note", "x"), "--note: expected NAME=TEXT"),
         (("evaluate", "{model}", "{silicon}", "--where", "x"), "--where: expected NAME=VALUE"),
@@ -151,9 +154,34 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 
 def test_wrong_usage_is_told_by_typer(run) -> None:
-    found = run("md")
+    found = run("md", "--stepps", 3)
     assert found.exit_code == 2
-    assert "Missing argument" in found.stderr
+    assert "No such option" in found.stderr
+
+
+def test_completion_is_for_every_shell(run, monkeypatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    for shell, mark in {"bash": "complete ", "zsh": "#compdef", "fish": "complete "}.items():
+        assert mark in run("--show-completion", shell).stdout
+    assert "--install-completion" in run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("ase-pet relax pet-s", ["pet-si"]),
+        ("ase-pet info --model pet-s", ["pet-si"]),
+        ("ase-pet eval pet-si,tensornet-s", ["pet-si,tensornet-si"]),
+        ("ase-pet relax pet-si x.c", []),
+    ],
+)
+def test_names_of_shipped_models_are_completed(words: str, found: list[str]) -> None:
+    asked = {
+        "_ASE_PET_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    assert CliRunner().invoke(app, [], env=asked, prog_name="ase-pet").stdout.split() == found
 
 
 def test_debug_raises(run) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from contextlib import nullcontext
+from datetime import datetime, timezone
 from pathlib import Path
 
 import ase.io
@@ -98,4 +101,10 @@ def test_summaries_name_calculator_versions_and_settings(tmp_path: Path) -> None
     assert found["calculator"] == {"asap_cutoff": True}
     assert found["settings"]["fmax"] == 0.3
     assert found["n"] == 1
-    assert set(found["versions"]) == {"ase_pet", "ase"}
+    versions = found["versions"]
+    assert set(versions) == {"ase_pet", "torch", "ase", "numpy", "phonopy", "python"}
+    assert versions["numpy"] == np.__version__
+    assert abs(datetime.fromisoformat(found["date"]) - datetime.now(timezone.utc)).seconds < 60
+    assert found["command"] == shlex.join(sys.argv)
+    write_summary(tmp_path / "other.json", EMT(), {"given": 2}, {})
+    assert json.loads((tmp_path / "other.json").read_text())["settings"] == {"given": 2}
