@@ -1,6 +1,7 @@
 # make setup   a virtual environment in .venv with everything; done once, repeated when pins change
 # make demo    molecular dynamics, a relaxation and phonons of silicon; pictures in demo/
 # make test    the test-suite            make test-ase   ASE's own test-suite on pet-emt.pt
+# make test-ecosystem   the tests that need other host programs, in .venv-ecosystem
 # make lint    style, types, layers      make bench      benchmarks, 2 hours; benchmarks/results/REPORT.md
 # make clean   remove the environment and everything generated
 #
@@ -14,6 +15,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ECOSYSTEM := .venv-ecosystem
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WHEELS ?=
 FIND := $(if $(wildcard $(WHEELS)),--find-links $(abspath $(WHEELS)))
@@ -30,7 +32,7 @@ comma := ,
 say = printf '%s\n' "$(1)"
 fail = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
 
-.PHONY: setup demo test test-ase lint bench clean
+.PHONY: setup demo test test-ase test-ecosystem lint bench clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed $(if $(filter 1,$(CLUSTER)),$(VENV)/.cluster)
@@ -70,6 +72,20 @@ test: setup
 test-ase: setup
 	@$(BIN)/python -m tests.ase_suite
 
+# On top of .venv, whose packages a .pth file shows: torch and the like are not installed twice.
+$(ECOSYSTEM)/.installed: pyproject.toml $(VENV)/.installed
+	@$(call say,Installing other host programs into $(ECOSYSTEM) ...)
+	@$(BIN)/python -m venv $(ECOSYSTEM)
+	@$(ECOSYSTEM)/bin/python -c 'import site, sys; sys.stdout.write(site.getsitepackages()[0])' > $@.site
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$(cat $@.site)/base.pth"
+	@grep '^torch==' constraints.txt > $@.constraints
+	@$(ECOSYSTEM)/bin/python -m pip --disable-pip-version-check --quiet install -c $@.constraints -e '.[ecosystem]' \
+	  || $(call fail,the extra 'ecosystem' could not be installed; see pip's message above)
+	@touch $@
+
+test-ecosystem: setup $(ECOSYSTEM)/.installed
+	@ASE_PET_ECOSYSTEM=1 $(ECOSYSTEM)/bin/python -m pytest tests/unit/interfaces tests/examples/test_ecosystem.py
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -82,4 +98,4 @@ bench: setup
 	  $(if $(filter 1,$(LONG)),--long)
 
 clean:
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(ECOSYSTEM) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -52,7 +52,7 @@ class TorchSimModel(ModelInterface):
     ) -> None:
         super().__init__()
         self.calculator = PETCalculator(model, dtype=network_dtype, **options)
-        if not dtype.is_floating_point:
+        if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype: expected torch.float32 or torch.float64, got {dtype}")
         if compute_stress and "stress" not in self.calculator.implemented_properties:
             raise ValueError("compute_stress: the model has no stress; set compute_stress=False")
@@ -81,17 +81,17 @@ class TorchSimModel(ModelInterface):
             NeighborError: If the structures do not fit in memory.
         """
         system = system_from_state(state)
+        volumes = system.volumes
+        if self.compute_stress and not bool((volumes > 0.0).all()):
+            flat = int(torch.nonzero(volumes <= 0.0)[0])
+            raise GeometryError(
+                f"stress: the cell of structure {flat} has no volume; set compute_stress=False"
+            )
         found = self.calculator.engine(system)
         results = {"energy": found.energy, "energies": found.energies}
         if self.compute_forces:
             results["forces"] = found.forces
         if self.compute_stress:
-            volumes = system.volumes
-            if not bool((volumes > 0.0).all()):
-                flat = torch.nonzero(volumes <= 0.0)[0].item()
-                raise GeometryError(
-                    f"stress: the cell of structure {flat} has no volume; set compute_stress=False"
-                )
             results["stress"] = found.virial / volumes.to(found.virial.device)[:, None, None]
         where = system.positions.device
         return {name: value.to(where, self.dtype) for name, value in results.items()}

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,18 @@ def test_openmm() -> None:
     totals = [float(x) for x in re.findall(r"total (\S+) kJ/mol", text)]
     assert abs(potentials[1] - potentials[0]) > 3.0
     assert abs(totals[1] - totals[0]) < 0.5
+
+
+@pytest.mark.skipif(find_spec("ml_peg") is None, reason="ml-peg has an environment of its own")
+def test_ml_peg(tmp_path: Path) -> None:
+    found = {}
+    for symmetry in ("O(3)", "none"):
+        text = command(
+            FOLDER / "mlpeg_physicality.py",
+            *("--tests", "rotational", "translational", "jacobian"),
+            *("--structures", "H2O", "CH4", "--symmetry", symmetry, "--out", tmp_path / symmetry),
+        )
+        found[symmetry] = numbers(text, "rotation, meV/Å:")
+        assert max(numbers(text, "translation, meV/atom:")) < 1e-5
+        assert max(numbers(text, "jacobian:")) < 1e-4
+    assert max(found["O(3)"]) < 1e-5 < 1e-2 < min(found["none"])

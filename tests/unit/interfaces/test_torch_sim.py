@@ -97,7 +97,7 @@ def test_bad_input(ts: ModuleType, model: Model) -> None:
     with pytest.raises(UnknownSpeciesError, match="Cu"):
         make(model)(state)
     with pytest.raises(ValueError, match=r"dtype: expected torch\.float32 or torch\.float64"):
-        make(model, dtype=torch.int64)
+        make(model, dtype=torch.bfloat16)
     with pytest.raises(TypeError, match="unexpected keyword argument 'ensembl'"):
         make(model, ensembl="local")
 
