@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from ase_pet import __version__
 
@@ -21,11 +22,21 @@ autodoc_default_options = {
     "exclude-members": "model_config",
 }
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+python_maximum_signature_line_length = 88
 napoleon_custom_sections = ["Source"]
 napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"ase_pet {release}"
 html_copy_source = False
+
+
+def keep_first_line(app: Any, what: str, name: str, it: object, how: Any, lines: list[str]) -> None:
+    """Napoleon takes what is before a colon in a property's first line for its type."""
+    if what in ("attribute", "property"):
+        lines[:0] = ["..", ""]
+
+
+def setup(app: Any) -> None:
+    """Register with Sphinx, before Napoleon."""
+    app.connect("autodoc-process-docstring", keep_first_line, priority=400)
