@@ -29,7 +29,7 @@ def page(program: Path) -> str:
     return "\n\n".join(
         [
             f"# {summary.rstrip('.')}",
-            f"```{{eval-rst}}\n{rest.strip() or name}\n```",
+            rest.strip("\n"),
             *(f"![{p.stem}](../pictures/{program.stem}/{p.name})" for p in pictures),
             f"`examples/{name}`:",
             f"```{{literalinclude}} ../../examples/{name}\n:language: python\n```",

@@ -16,7 +16,7 @@ from ase.cluster import Icosahedron
 
 from ase_pet.workflows.md import HBAR, MDSettings, run_md
 
-FILES = {"md.traj", "md.csv", "md.png", "final.extxyz", "summary.json"}
+FILES = {"md.traj", "md.csv", "md.png", "md.checkpoint.npz", "final.extxyz", "summary.json"}
 
 
 class Explosive(Calculator):

@@ -10,7 +10,6 @@ import phonopy
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111
-from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.phonons import Phonons
 from phonopy.phonon.thermal_properties import GammaAcousticWarning
@@ -21,7 +20,6 @@ from ase_pet.workflows.phonons import (
     PhononSettings,
     band_path,
     compute_phonons,
-    evaluate_forces,
 )
 
 SETTINGS = PhononSettings(supercell=(4, 4, 4), mesh=20.0, n_points=11, max_temperature=400.0)
@@ -35,18 +33,6 @@ def copper(turn: np.ndarray | None = None, *, cubic: bool = False) -> Atoms:
         atoms.set_cell(atoms.cell.array @ turn.T, scale_atoms=True)
     atoms.calc = EMT()
     return atoms
-
-
-class Batched(Calculator):
-    """EMT with ``compute``; remembers the sizes of batches."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[int] = []
-
-    def compute(self, structures: list[Atoms]) -> list[dict]:
-        self.batches.append(len(structures))
-        return [{"forces": EMT().get_property("forces", atoms)} for atoms in structures]
 
 
 def test_frequencies_agree_with_those_of_ase(tmp_path: Path) -> None:
@@ -66,7 +52,8 @@ def test_frequencies_agree_with_those_of_ase(tmp_path: Path) -> None:
 def test_files_summary_and_thermal_properties(tmp_path: Path) -> None:
     record = compute_phonons(copper(cubic=True), SETTINGS_SMALL, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "phonopy_params.yaml", "bands.png", "thermal.png", "thermal.csv", "summary.json",
+        "phonopy_params.yaml", "bands.csv", "bands.png", "velocities.png", "thermal.png",
+        "thermal.csv", "summary.json",
     }  # fmt: skip
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["n_atoms_primitive"] == 1
@@ -165,15 +152,6 @@ def test_the_band_path_is_that_of_the_cell_as_it_is() -> None:
         assert np.linalg.norm(corner) == pytest.approx(1 / 4.0)
         assert np.sort(np.abs(corner)) == pytest.approx([0.0, 0.0, 0.25], abs=1e-12)
         assert len(qpoints) == len(connections)
-
-
-def test_batches_are_of_bounded_size() -> None:
-    structures = [copper().repeat(6) for _ in range(9)]  # 216 atoms each
-    calculator = Batched()
-    forces = evaluate_forces(calculator, structures)
-    assert calculator.batches == [4, 4, 1]
-    assert len(forces) == 9
-    assert forces[0] == pytest.approx(evaluate_forces(EMT(), structures[:1])[0])
 
 
 def test_only_crystals_have_phonons() -> None:
