@@ -3,12 +3,14 @@
 # make test    the test-suite            make test-ase   ASE's own test-suite on pet-emt.pt
 # make test-ecosystem   the tests that need other host programs, in .venv-ecosystem
 # make lint    style, types, layers      make bench      benchmarks, 2 hours; benchmarks/results/REPORT.md
+# make docs    the pages of docs/ in docs/_build/html
 # make clean   remove the environment and everything generated
 #
 # PYTHON=python3.12     the interpreter to build .venv from (3.10 or newer)
 # CLUSTER=1             build torch-cluster although no GPU is visible
 # WHEELS=folder         one more place where pip may find ready wheels
 # QUICK=1               benchmarks in ten minutes, for a look, into benchmarks/results/quick/
+# EXECUTE=1             run the programs of the gallery before, and draw their pictures anew
 # LONG=1                benchmarks and the studies that take hours
 # PEERS=folder          environments of the codes to compare with, benchmarks/peers/README.md
 
@@ -22,6 +24,7 @@ FIND := $(if $(wildcard $(WHEELS)),--find-links $(abspath $(WHEELS)))
 MAX_JOBS ?= 2
 PEERS ?= /tmp/peers
 QUICK ?= 0
+EXECUTE ?= 0
 
 TORCH := $(shell grep '^torch==' constraints.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -32,7 +35,7 @@ comma := ,
 say = printf '%s\n' "$(1)"
 fail = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
 
-.PHONY: setup demo test test-ase test-ecosystem lint bench clean
+.PHONY: setup demo test test-ase test-ecosystem lint bench docs clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed $(if $(filter 1,$(CLUSTER)),$(VENV)/.cluster)
@@ -97,5 +100,15 @@ bench: setup
 	  $(BIN)/python benchmarks/run_all.py --peers $(PEERS) $(if $(filter 1,$(QUICK)),--quick) \
 	  $(if $(filter 1,$(LONG)),--long)
 
+$(VENV)/.docs: $(VENV)/.installed
+	@$(call say,Installing Sphinx ...)
+	@$(PIP) install -c constraints.txt -e '.[docs]' || $(call fail,Sphinx could not be installed; see pip's message above)
+	@touch $@
+
+docs: setup $(VENV)/.docs
+	@$(if $(filter 1,$(EXECUTE)),$(BIN)/python docs/extensions/gallery.py)
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning docs docs/_build/html
+	@$(call say,Open docs/_build/html/index.html)
+
 clean:
-	rm -rf $(VENV) $(ECOSYSTEM) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(ECOSYSTEM) demo build dist docs/_build docs/gallery docs/reference/commands.md .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
