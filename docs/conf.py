@@ -21,6 +21,7 @@ autodoc_default_options = {
     "show-inheritance": True,
     "exclude-members": "model_config",
 }
+autodoc_mock_imports = ["ipi", "torch_sim"]  # host programs that need not be there
 autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 88
 napoleon_custom_sections = ["Source"]

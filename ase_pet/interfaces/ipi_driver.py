@@ -1,6 +1,6 @@
 """i-PI: all beads of a path integral in one call, without sockets.
 
-In i-PI's input (``pes_path`` is what ``python -m ase_pet.interfaces.ipi_driver`` prints):
+In i-PI's input (``pes_path`` is what ``python -m ase_pet.interfaces.ipi_driver`` prints)::
 
     <ffdirect name="pet">
       <pes> custom </pes>

@@ -1,7 +1,7 @@
 """The gallery: a page for each program in ``examples/``, with its description and pictures.
 
 Pictures are those of ``docs/pictures/NAME/``. ``python docs/extensions/gallery.py`` runs the
-programs and draws them anew.
+programs that have some, or those that it is given, and draws them anew.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def write(app: Any) -> None:
     """Write the pages before Sphinx looks for them; those that did not change are left alone."""
     folder = Path(app.srcdir, "gallery")
     folder.mkdir(exist_ok=True)
-    pages = {f"{program.stem}.md": page(program) for program in sorted(EXAMPLES.rglob("*.py"))}
+    programs = (p for p in sorted(EXAMPLES.rglob("*.py")) if "__main__" in p.read_text())
+    pages = {f"{program.stem}.md": page(program) for program in programs}
     for old in {p.name for p in folder.glob("*.md")} - pages.keys():
         (folder / old).unlink()
     for name, text in pages.items():
@@ -70,5 +71,5 @@ def draw(program: Path) -> None:
 
 
 if __name__ == "__main__":
-    for each in sorted(EXAMPLES.glob("*.py")):
-        draw(each)
+    for name in sys.argv[1:] or sorted(folder.name for folder in PICTURES.iterdir()):
+        draw(EXAMPLES / f"{name}.py")

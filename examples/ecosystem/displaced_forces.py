@@ -1,12 +1,14 @@
 """Forces for the displacements of phonopy's and phono3py's own commands.
 
-phonopy-init -d --dim 2 2 2 -c POSCAR
-python examples/ecosystem/displaced_forces.py phonopy_disp.yaml     # writes FORCE_SETS
-phonopy-load phonopy_disp.yaml --mesh 20 20 20 -t
+In a folder with a POSCAR:
 
-phono3py-init -d --dim 2 2 2 -c POSCAR
-python examples/ecosystem/displaced_forces.py phono3py_disp.yaml    # writes FORCES_FC3
-phono3py-load phono3py_disp.yaml --mesh 11 11 11 --br
+    phonopy-init -d --dim 2 2 2 -c POSCAR
+    python examples/ecosystem/displaced_forces.py phonopy_disp.yaml     # writes FORCE_SETS
+    phonopy-load phonopy_disp.yaml --mesh 20 20 20 -t
+
+    phono3py-init -d --dim 2 2 2 -c POSCAR
+    python examples/ecosystem/displaced_forces.py phono3py_disp.yaml    # writes FORCES_FC3
+    phono3py-load phono3py_disp.yaml --mesh 11 11 11 --br
 """
 
 from __future__ import annotations

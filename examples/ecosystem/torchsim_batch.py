@@ -1,7 +1,9 @@
 """torch-sim: relax many structures, then run them, all in one batch.
 
-pip install 'ase_pet[torch-sim]'
-python examples/ecosystem/torchsim_batch.py --device cuda
+On a GPU, or with ``--device cpu``:
+
+    pip install 'ase_pet[torch-sim]'
+    python examples/ecosystem/torchsim_batch.py --device cuda
 """
 
 from __future__ import annotations
