@@ -65,6 +65,7 @@ class GridAverage(Calculator):
     ) -> None:
         """Evaluate all orientations of one structure and average."""
         super().calculate(atoms, list(properties), list(system_changes))
+        assert self.atoms is not None
         self.results = self._average(self.atoms)
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
