@@ -223,16 +223,21 @@ def test_a_kill_before_the_first_checkpoint_leaves_no_older_one(
     assert Checkpoint.read(tmp_path) is None
 
 
+@pytest.mark.parametrize(("seconds", "last"), [(60.0, None), (1e-9, 27)])
 def test_no_run_counts_as_finished_before_its_last_files_are_there(
-    silicon: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    silicon: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    last: int | None,
 ) -> None:
     found = []
     monkeypatch.setattr(
         "ase_pet.workflows.md.files.write_figure",
         lambda *_: found.append(Checkpoint.read(tmp_path)),
     )
-    run_md(silicon(), settings_of("nve"), tmp_path)
-    assert found == [None]
+    run_md(silicon(), settings_of("nve", checkpoint_seconds=seconds), tmp_path)
+    assert [checkpoint and checkpoint.step for checkpoint in found] == [last]
     assert Checkpoint.read(tmp_path).step == 28
 
 
