@@ -132,8 +132,8 @@ def run_dynamics(model: str, crystal: Atoms, n_steps: int, out: Path) -> dict[st
     )
     free = MDSettings("nve", steps=n_steps, time_step=2.0, interval=5)
     found = {
-        "nvt": run_md(atoms, heat, out / "nvt", console=console).summary(),
-        "nve": run_md(atoms, free, out / "nve", console=console).summary(),
+        "nvt": run_md(atoms, heat, out / "nvt", resume=False, console=console).summary(),
+        "nve": run_md(atoms, free, out / "nve", resume=False, console=console).summary(),
     }
     console.print(
         f"{len(atoms)} atoms, NVE: mean temperature {found['nve']['mean_temperature_K']:.0f} K, "
@@ -157,7 +157,8 @@ def run_cluster(model: str, n_steps: int, out: Path) -> dict[str, object]:
         atoms = relaxed.copy()
         atoms.calc = PETCalculator(model, symmetry=symmetry, dtype="float64")
         settings = MDSettings(steps=n_steps, time_step=1.0, temperature=300.0, interval=5, seed=3)
-        record = run_md(atoms, settings, out / "cluster" / name, console=console)
+        folder = out / "cluster" / name
+        record = run_md(atoms, settings, folder, resume=False, console=console)
         records[name], found[name] = record, record.summary()
         start, change = (found[name][f"angular_momentum_{k}_hbar"] for k in ("start", "change"))
         table.add_row(name, f"{change / start:.1e}")

@@ -61,20 +61,24 @@ def evaluate_model(
     from ase_pet import load
     from ase_pet.training import evaluate
     from ase_pet.training.report import Report
+    from ase_pet.workflows.output import write_json
+    from ase_pet.workflows.provenance import provenance
 
     check_out(out, folder=True)
-    errors = evaluate(
-        load(model, target=parse_target(target)),
-        data,
-        out,
-        symmetry=parse_symmetry(symmetry),
-        ensemble=ensemble,
-        weights=weights,
-        where=dict(_parse_condition(text) for text in where or []),
-        device=device,
-        dtype=dtype,
-        report=Report(Console(quiet=True)) if json else Report(),
-    )
+    found = load(model, target=parse_target(target))
+    settings: dict[str, Any] = {
+        "symmetry": parse_symmetry(symmetry),
+        "ensemble": ensemble,
+        "weights": weights,
+        "where": dict(_parse_condition(text) for text in where or []),
+        "device": device,
+        "dtype": dtype,
+    }
+    report = Report(Console(quiet=True)) if json else Report()
+    errors = evaluate(found, data, out, **settings, report=report)
+    model_file = {"checkpoint": found.path, "sha256": found.sha256, "data": str(data)}
+    head = {**provenance(), **model_file, "settings": settings}
+    write_json(out / "summary.json", {**head, "errors": errors})
     if json:
         show_json(errors)
 

@@ -12,7 +12,16 @@ import typer
 from typer.core import TyperGroup
 
 from ase_pet import __version__
-from ase_pet.cli import dynamics, learning, models, relaxation, single_points, vibrations
+from ase_pet.cli import (
+    checking,
+    crystals,
+    dynamics,
+    learning,
+    models,
+    relaxation,
+    single_points,
+    vibrations,
+)
 from ase_pet.cli.config import configurable
 from ase_pet.workflows.provenance import COMMAND
 
@@ -83,6 +92,16 @@ def main(
     """Exactly equivariant machine-learned potentials: simulate, check, train."""
 
 
-for _module in (single_points, relaxation, dynamics, vibrations, models, learning):
+_MODULES = (
+    single_points,
+    relaxation,
+    crystals,
+    dynamics,
+    vibrations,
+    checking,
+    models,
+    learning,
+)
+for _module in _MODULES:
     for _name, _command in _module.COMMANDS.items():
         app.command(_name)(configurable(_command))

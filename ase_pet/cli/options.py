@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from ase_pet import PETCalculator
+    from ase_pet.formats import Model
 
 SYMMETRIES = {"o(3)": "O(3)", "o3": "O(3)", "so(3)": "SO(3)", "so3": "SO(3)", "none": None}
 
@@ -91,11 +92,9 @@ def _calculator(
 ) -> PETCalculator:
     from ase_pet import PETCalculator
 
-    several = "," in model and not Path(model).exists()
-    if several and not all(model.split(",")):
-        raise ValueError(f"MODEL: expected names with a comma between two of them, got {model!r}")
+    names = split_models(model)
     return PETCalculator(
-        model.split(",") if several else model,
+        names if len(names) > 1 else model,
         device=device,
         dtype=dtype,
         symmetry=parse_symmetry(symmetry),
@@ -142,6 +141,34 @@ def takes_calculator(command: Callable[..., None]) -> Callable[..., None]:
     with_model.__annotations__ = {p.name: p.annotation for p in parameters}
     del with_model.__wrapped__
     return with_model
+
+
+def split_models(text: str) -> list[str]:
+    """Names of models from what was typed: one, or those of a committee.
+
+    Raises:
+        ValueError: If a name between commas is empty.
+    """
+    names = [text] if Path(text).exists() else text.split(",")
+    if len(names) > 1 and not all(names):
+        raise ValueError(f"MODEL: expected names with a comma between two of them, got {text!r}")
+    return names
+
+
+def load_one(text: str, target: str | None = None, **options: Any) -> Model:
+    """The model that was named, where a committee makes no sense.
+
+    Raises:
+        ValueError: If several were named.
+    """
+    from ase_pet import load
+
+    names = split_models(text)
+    if len(names) > 1:
+        raise ValueError(
+            f"MODEL: one is needed here, got {len(names)}; give {' or '.join(names)} alone"
+        )
+    return load(text, target=parse_target(target), **options)
 
 
 def parse_target(text: str | None) -> int | str | None:
@@ -264,6 +291,8 @@ def readable(value: Any) -> str:
     if isinstance(value, Mapping):
         return "\n".join(_named(name, part) for name, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
+        if value and all(isinstance(part, Mapping) for part in value):
+            return "\n".join(readable(part).replace("\n", "; ") for part in value)
         return ", ".join(map(readable, value))
     return "-" if value is None else str(value)
 

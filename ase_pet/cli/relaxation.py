@@ -33,6 +33,9 @@ def relax_structure(
     cell: Annotated[str, typer.Option(help="fixed, full, isotropic or shape.")] = "fixed",
     pressure: Annotated[float, typer.Option(help="GPa.")] = 0.0,
     symprec: Annotated[float, typer.Option(help="Tolerance of the space group, Å.")] = 1e-5,
+    keep_symmetry: Annotated[
+        bool, typer.Option("--keep-symmetry", help="Snap to the space group and keep it.")
+    ] = False,
     out: OutFolder = Path("relax"),
     json: Json = False,
 ) -> None:
@@ -40,7 +43,7 @@ def relax_structure(
     from ase_pet.workflows.relax import RelaxSettings, relax
 
     check_out(out, folder=True)
-    settings = RelaxSettings(optimizer, fmax, steps, cell, pressure, symprec)
+    settings = RelaxSettings(optimizer, fmax, steps, cell, pressure, symprec, keep_symmetry)
     atoms = read_structures(structure, "-1")[0]
     atoms.calc = calculator
     record = relax(atoms, settings, out, console=None if json else make_console())

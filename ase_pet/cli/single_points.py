@@ -35,7 +35,10 @@ def evaluate_structures(
     structure: StructurePath,
     index: Annotated[str, typer.Option(help="Which structures of the file, as ASE writes.")] = ":",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Extended XYZ file for the results.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Extended XYZ file for the results; NAME.summary.json beside it."
+        ),
     ] = None,
     uncertainty: Annotated[
         bool, typer.Option(help="Also that of the energy, of models that have one.")
@@ -43,12 +46,10 @@ def evaluate_structures(
     json: Json = False,
 ) -> None:
     """Energies, forces and stress of the structures in a file, and what else a model predicts."""
-    import numpy as np
-
     from ase_pet.interfaces.ase_models import WHICH
     from ase_pet.interfaces.ase_structures import evaluate_together
-    from ase_pet.units import EV_PER_A3_IN_GPA
-    from ase_pet.workflows.output import check_format
+    from ase_pet.workflows.output import check_format, write_summary
+    from ase_pet.workflows.progress import Progress
 
     if uncertainty and not calculator.model.uncertainties:
         raise ValueError(f"--uncertainty: this model has none; {WHICH}")
@@ -57,24 +58,40 @@ def evaluate_structures(
         check_out(out)
         check_format(out, len(structures))
     results: list[dict[str, Any]] = []
-    for start in range(0, len(structures), _BATCH):
+    shown = None if json or len(structures) <= _BATCH else make_console()
+    with Progress(shown, "structures", len(structures)) as progress:
+        for start in range(0, len(structures), _BATCH):
 
-        def name(k: int, start: int = start) -> str:
-            return f"{structure}: frame {frame_number(structure, index, start + k)}"
+            def name(k: int, start: int = start) -> str:
+                return f"{structure}: frame {frame_number(structure, index, start + k)}"
 
-        batch = structures[start : start + _BATCH]
-        results += evaluate_together(calculator.compute, batch, name)
+            batch = structures[start : start + _BATCH]
+            results += evaluate_together(calculator.compute, batch, name)
+            progress.advance(n_steps=len(batch))
     for atoms, found in zip(structures, results, strict=True) if uncertainty else ():
         found["energy_uncertainty"] = calculator.uncertainty(atoms).energy
     if out is not None:
         _write_results(out, structures, results)
+        settings = {"structure": str(structure), "index": index, "uncertainty": uncertainty}
+        energies = {"energy_eV": [found["energy"] for found in results]}
+        write_summary(out.with_suffix(".summary.json"), calculator, settings, energies)
     if json:
         return show_json(results)
-    table = Table(title=f"{structure}, {calculator.model.path}")
+    _show(structures, results, f"{structure}, {calculator.model.path}")
+    return None
+
+
+def _show(structures: list[Atoms], results: list[dict[str, Any]], title: str) -> None:
+    import numpy as np
+
+    from ase_pet.units import EV_PER_A3_IN_GPA
+
+    table = Table(title=title)
+    uncertain = any("energy_uncertainty" in found for found in results)
     columns = ["", "formula", "energy\neV", "\neV/atom", "max force\neV/Å", "pressure\nGPa"]
     has_dipoles = any("dipole" in found for found in results)
     columns += ["dipole\ne·Å"] if has_dipoles else []
-    for column in [*columns, "uncertainty\neV"] if uncertainty else columns:
+    for column in [*columns, "uncertainty\neV"] if uncertain else columns:
         table.add_column(column, justify="right", no_wrap=column != "formula")
     for k, (atoms, found) in enumerate(zip(structures, results, strict=True)):
         force = np.linalg.norm(found["forces"], axis=1).max()
@@ -87,9 +104,9 @@ def evaluate_structures(
             f"{force:.6f}",
             "-" if pressure is None else f"{pressure:.4f}",
             *([_norm(found.get("dipole"))] if has_dipoles else []),
-            *([f"{found['energy_uncertainty']:.6f}"] if uncertainty else []),
+            *([f"{found['energy_uncertainty']:.6f}"] if uncertain else []),
         )
-    return make_console().print(table)
+    make_console().print(table)
 
 
 def _write_results(out: Path, structures: list[Atoms], results: list[dict[str, Any]]) -> None:

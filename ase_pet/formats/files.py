@@ -35,7 +35,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
         OSError: If the folder is missing, full or not writable; ``path`` is then untouched.
     """
     path = Path(path)
-    temporary = path.with_name(_temporary(path.name, secrets.token_hex(4)))
+    temporary = path.with_name(temporary_name(path.name, secrets.token_hex(4)))
     try:
         with temporary.open("xb") as file:
             write(file)
@@ -57,9 +57,10 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
 def remove_leftovers(path: str | Path) -> None:
     """Remove what was left of writing a file by a process that was killed meanwhile."""
     path = Path(path)
-    for left in path.parent.glob(_temporary(glob.escape(path.name), "[0-9a-f]" * 8)):
+    for left in path.parent.glob(temporary_name(glob.escape(path.name), "[0-9a-f]" * 8)):
         left.unlink(missing_ok=True)
 
 
-def _temporary(name: str, token: str) -> str:
+def temporary_name(name: str, token: str) -> str:
+    """Name of the file that is written before it takes another name; a token tells two apart."""
     return f".{name}.{token}.tmp"

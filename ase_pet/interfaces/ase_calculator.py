@@ -19,6 +19,7 @@ from ase_pet.engine import Engine
 from ase_pet.errors import UnknownSpeciesError
 from ase_pet.formats import Model
 from ase_pet.interfaces.ase_models import make_engine, read_models
+from ase_pet.interfaces.ase_plugin import NAME, registered
 from ase_pet.interfaces.ase_structures import (
     ase_results,
     changes_between,
@@ -34,12 +35,12 @@ from ase_pet.interfaces.calculator_options import STATE, properties_of, state_of
 from ase_pet.potentials.species import symbols
 
 
+@registered
 class PETCalculator(WithUncertainty, Calculator):
     """A trained potential, made exactly equivariant, for every tool that speaks ASE.
 
     Energies, forces and stress come from one evaluation and are exact derivatives of one energy
-    (unless ``forces="direct"``).
-    Models that were trained on them give ``atoms.get_dipole_moment()`` and
+    (unless ``forces="direct"``). Models trained on them give ``atoms.get_dipole_moment()`` and
     :meth:`get_polarizability` of molecules, which turn with the molecule exactly. Committees, and
     models with a calibrated last layer, say how far they may be off: :meth:`uncertainty`.
 
@@ -77,8 +78,7 @@ class PETCalculator(WithUncertainty, Calculator):
             once, without coordinate systems.
         ensemble: ``"auto"``, ``"local"``, ``"shared"`` or ``"global"``, see above.
         weights: ``"auto"``, ``"smooth"``, ``"lean"``, ``"paper"`` or settings, see above.
-        neighbors: ``"auto"``, ``"torch_cluster"``, ``"vesin"``, ``"cell_list"`` or
-            ``"brute_force"``.
+        neighbors: ``"auto"``, ``"torch_cluster"``, ``"vesin"``, ``"cell_list"``, ``"brute_force"``.
         skin: Å by which neighbour lists are larger than needed, to be reused between steps.
         memory_budget: Memory for copies evaluated together, as bytes or like ``"500MB"``.
         charge: Total charge of the structure, e, for models that were trained with one;
@@ -113,6 +113,7 @@ class PETCalculator(WithUncertainty, Calculator):
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
     discard_results_on_any_change = True
+    nolabel = True  # for ase run
 
     def __init__(
         self,
@@ -307,8 +308,7 @@ class PETCalculator(WithUncertainty, Calculator):
             where the cell has a volume, stress [6] and stresses [n, 6] (eV/Å³, ASE's sign and
             Voigt order; the stresses of the atoms add up to the stress, and there are none with
             direct forces). From models that predict them, for structures that are not periodic:
-            dipole [3] (e·Å) and polarizability [3, 3] (e²Å²/eV). The results of single
-            evaluations are left as they are.
+            dipole [3] (e·Å) and polarizability [3, 3] (e²Å²/eV). ASE's own results stay.
 
         Raises:
             TypeError: If something is no ``Atoms``.
@@ -343,7 +343,7 @@ class PETCalculator(WithUncertainty, Calculator):
         return {"checkpoint": self.model.path, "sha256": self.model.sha256, **options}
 
     def _get_name(self) -> str:
-        return "pet"
+        return NAME
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made again: networks on their device, neighbour lists."""

@@ -17,6 +17,7 @@ from ase_pet.interfaces.ase_calculator import PETCalculator
 from ase_pet.interfaces.ase_structures import has_volume
 from ase_pet.testing.contracts import check_forces, check_virial, transformed, turned
 from ase_pet.testing.evaluators import calculator_evaluator
+from ase_pet.testing.structures import structures
 from ase_pet.testing.tolerances import FLOAT64
 
 #: Contracts are measured here, and judged by who shows them.
@@ -29,14 +30,14 @@ class Deviations:
 
     Attributes:
         energy: Of the energy (eV); ``None`` where it is not compared.
-        forces: Of a component (eV/Å).
+        forces: Of a component (eV/Å); ``None`` where they are not compared.
         virial: Of a component (eV), which is stress times volume; ``None`` without a volume.
         tensors: Of a component of dipole (e·Å) and polarizability (e²Å²/eV); ``None`` without any.
     """
 
     energy: float | None
-    forces: float
-    virial: float | None
+    forces: float | None
+    virial: float | None = None
     tensors: float | None = None
 
     def within(self, tolerance: float) -> bool:
@@ -45,15 +46,26 @@ class Deviations:
         return all(x <= tolerance for x in given if x is not None)
 
 
-def rotation_errors(
+def rotation_errors(calculator: PETCalculator, atoms: Atoms, **options: Any) -> Deviations:
+    """How far results of rotated structures are at most from the rotated results.
+
+    Args:
+        calculator: The model.
+        atoms: Structure, unchanged.
+        options: Of :func:`each_rotation`.
+    """
+    return largest(each_rotation(calculator, atoms, **options))
+
+
+def each_rotation(
     calculator: PETCalculator,
     atoms: Atoms,
     *,
     n_rotations: int = 10,
     reflections: bool = True,
     seed: int = 0,
-) -> Deviations:
-    """How far results of rotated structures are from the rotated results.
+) -> list[Deviations]:
+    """How far results of rotated structures are from the rotated results, one by one.
 
     Args:
         calculator: The model.
@@ -73,20 +85,29 @@ def rotation_errors(
         turns[1::2] *= -1.0
     ask = calculator_evaluator(calculator)
     first, *others = ask([atoms, *(transformed(atoms, turn) for turn in turns)])
-    virial = None
-    if first.virial is not None:
-        expected = [turn @ first.virial @ turn.T for turn in turns]
-        virial = _largest([other.virial for other in others], expected)
-    tensors = [
-        _largest([other.tensors[name] for other in others], [turned(value, R) for R in turns])
-        for name, value in first.tensors.items()
-    ]
-    return Deviations(
-        _largest([other.energy for other in others], [first.energy] * n_rotations),
-        _largest([other.forces for other in others], [first.forces @ turn.T for turn in turns]),
-        virial,
-        max(tensors, default=None),
-    )
+    found = []
+    for R, other in zip(turns, others, strict=True):
+        virial = None
+        if first.virial is not None and other.virial is not None:
+            virial = _deviation(other.virial, R @ first.virial @ R.T)
+        tensors = [
+            _deviation(other.tensors[name], turned(value, R))
+            for name, value in first.tensors.items()
+        ]
+        energy = _deviation(other.energy, first.energy)
+        forces = _deviation(other.forces, first.forces @ R.T)
+        found.append(Deviations(energy, forces, virial, max(tensors, default=None)))
+    return found
+
+
+def largest(every: Sequence[Deviations]) -> Deviations:
+    """The largest of each kind; NaN if any is."""
+
+    def of(name: str) -> float | None:
+        given = [value for one in every if (value := getattr(one, name)) is not None]
+        return float(np.max(given)) if given else None
+
+    return Deviations(of("energy"), of("forces"), of("virial"), of("tensors"))
 
 
 def derivative_errors(calculator: PETCalculator, atoms: Atoms, *, seed: int = 0) -> Deviations:
@@ -133,9 +154,31 @@ def replay_self_test(model: Model, device: str = "auto") -> dict[str, Deviations
     return found
 
 
-def _largest(ours: Sequence[Any], expected: Sequence[Any]) -> float:
-    pairs = zip(ours, expected, strict=True)
-    return max(float(np.abs(np.subtract(a, b)).max()) / _size(b) for a, b in pairs)
+def boxed_molecule(model: Model) -> Atoms:
+    """A distorted molecule, in a cell where the model allows one, so that it has a stress."""
+    molecule = structures(model.species)["molecule"]
+    if np.isinf(model.cutoff):
+        return molecule
+    molecule.center(vacuum=0.5 * model.cutoff)
+    molecule.pbc = True
+    return molecule
+
+
+def example(model: Model) -> Atoms:
+    """What a model can be checked on: its self-test's structure or, without one, a molecule."""
+    if model.self_test is None:
+        return boxed_molecule(model)
+    found = model.self_test["structure"]
+    return Atoms(
+        found["numbers"].numpy(),
+        found["positions"].numpy(),
+        cell=found["cell"].numpy(),
+        pbc=found["pbc"].numpy(),
+    )
+
+
+def _deviation(ours: Any, expected: Any) -> float:
+    return float(np.abs(np.subtract(ours, expected)).max()) / _size(expected)
 
 
 def _size(values: Any) -> float:

@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 
 
 def plot_md(columns: Mapping[str, np.ndarray], n_atoms: int, *, periodic: bool) -> Figure:
-    """Energies, temperature, conserved energy and angular momentum over time.
+    """Energies, temperature, conserved energy, angular momentum, pressure and volume over time.
 
     Args:
         columns: Columns of :class:`~ase_pet.workflows.md.MDRecord`.
         n_atoms: Number of atoms, by which energies are divided.
         periodic: Whether any axis is periodic; angular momentum is then not conserved by nature.
     """
-    figure = Figure(figsize=(8, 6), layout="constrained", dpi=120)
-    panels = figure.subplots(2, 2, sharex=True).flat
+    more = [name for name in ("pressure_GPa", "volume_A3") if name in columns]
+    n_rows = 3 if more else 2
+    figure = Figure(figsize=(8, 3 * n_rows), layout="constrained", dpi=120)
+    panels = figure.subplots(n_rows, 2, sharex=True).flat
     t = columns["time_ps"]
 
     def relative(name: str) -> np.ndarray:
@@ -52,7 +54,13 @@ def plot_md(columns: Mapping[str, np.ndarray], n_atoms: int, *, periodic: bool) 
     if periodic:
         panels[3].set_title("not conserved in a periodic cell", fontsize="small")
     panels[3].legend()
-    for panel in (panels[2], panels[3]):
+    labels = {"pressure_GPa": "pressure, GPa", "volume_A3": "volume, Å³"}
+    for k, name in enumerate(more):
+        panels[4 + k].plot(t, columns[name], color=f"C{4 + k}")
+        panels[4 + k].set(ylabel=labels[name])
+    if len(more) == 1:
+        panels[5].set_axis_off()
+    for panel in panels[-2:]:
         panel.set(xlabel="time, ps")
     return figure
 
@@ -93,7 +101,7 @@ def plot_bands(phonons: Mapping[str, PhononRecord]) -> Figure:
             left.plot(x, frequencies * THZ_IN_INVERSE_CM, **style)
         density = np.asarray(record.dos.dos) / THZ_IN_INVERSE_CM
         right.plot(density, record.dos.frequency_points * THZ_IN_INVERSE_CM, **style, label=name)
-    _mark_path(left, next(iter(phonons.values())).bands)
+    mark_path(left, next(iter(phonons.values())).bands)
     left.set(ylabel="frequency, cm⁻¹")
     right.set(xlabel="DOS, states/cm⁻¹", xlim=(0, None))
     for panel in (left, right):
@@ -103,7 +111,7 @@ def plot_bands(phonons: Mapping[str, PhononRecord]) -> Figure:
     return figure
 
 
-def _mark_path(panel: Axes, bands: BandStructure) -> None:
+def mark_path(panel: Axes, bands: BandStructure) -> None:
     """Vertical lines and labels at the corners of the band path."""
     labels = iter(bands.labels or [])
     ticks, names = [bands.distances[0][0]], [next(labels, "")]

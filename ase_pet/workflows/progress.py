@@ -57,7 +57,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
         elif self._printed < self.done:
-            self._print()
+            self._print(ended=True)
 
     def advance(self, text: str = "", n_steps: int = 1) -> None:
         """Say that more steps are done.
@@ -75,10 +75,11 @@ class Progress:
         ):
             self._print()
 
-    def _print(self) -> None:
+    def _print(self, *, ended: bool = False) -> None:
         self._printed, self._last = self.done, time.monotonic()
         if self.console is not None:
-            line = f"{self.label}: {self.done}/{self.total}{self._left()}  {self._text}".rstrip()
+            left = "" if ended else self._left()
+            line = f"{self.label}: {self.done}/{self.total}{left}  {self._text}".rstrip()
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _left(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import spglib
 import spglib.error
 from ase import Atoms
+from ase.constraints import FixSymmetry
 from ase.filters import FrechetCellFilter
 from ase.io import Trajectory
 from ase.optimize import FIRE, LBFGS
@@ -45,6 +46,7 @@ class RelaxSettings:
         cell: ``"fixed"``, ``"full"``, ``"isotropic"`` or ``"shape"`` (constant volume).
         pressure: GPa, of the surroundings.
         symprec: Å, tolerance of the space group.
+        keep_symmetry: Snap a crystal to its space group within ``symprec``, and keep it there.
 
     Raises:
         ValueError: If a value makes no sense.
@@ -56,6 +58,7 @@ class RelaxSettings:
     cell: str = "fixed"
     pressure: float = 0.0
     symprec: float = 1e-5
+    keep_symmetry: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (("optimizer", OPTIMIZERS), ("cell", CELLS)):
@@ -87,6 +90,8 @@ class RelaxRecord:
         pressures: GPa, at each step; empty where the cell has no volume.
         space_groups: Before and after, like ``"Fm-3m (225)"``; ``None`` if not periodic in all
             three directions.
+        displacements: [n_atoms], Å, how far atoms moved, apart from what the cell did to them all.
+        strains: [3], principal strains of the cell, from the largest compression on.
     """
 
     converged: bool = False
@@ -95,6 +100,8 @@ class RelaxRecord:
     volumes: list[float] = field(default_factory=list)
     pressures: list[float] = field(default_factory=list)
     space_groups: tuple[str | None, str | None] = (None, None)
+    displacements: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    strains: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
     @property
     def n_steps(self) -> int:
@@ -109,10 +116,13 @@ class RelaxRecord:
             "energy_eV": [self.energies[0], self.energies[-1]],
             "max_force_eV_per_A": [self.forces[0], self.forces[-1]],
             "space_group": list(self.space_groups),
+            "largest_displacement_A": float(self.displacements.max(initial=0.0)),
+            "rms_displacement_A": float(np.sqrt(np.mean(self.displacements**2))),
         }
         if self.pressures:
             found["volume_A3"] = [self.volumes[0], self.volumes[-1]]
             found["pressure_GPa"] = [self.pressures[0], self.pressures[-1]]
+            found["principal_strains"] = self.strains.tolist()
         return found
 
 
@@ -154,22 +164,19 @@ def relax(
         console: Where progress is shown; silent if None.
 
     Raises:
-        ValueError: If the cell is to relax but not all three directions are periodic.
+        ValueError: If the cell is to relax, or the symmetry to be kept, but not all three
+            directions are periodic.
     """
-    if atoms.calc is None:
-        raise ValueError("atoms: no calculator attached; set atoms.calc first")
-    if settings.cell != "fixed" and not atoms.pbc.all():
-        raise ValueError(
-            f"cell: {settings.cell!r} needs a structure that is periodic in three directions, got "
-            f"pbc={atoms.pbc.tolist()}; use cell='fixed' or set atoms.pbc"
-        )
+    _require_cell(atoms, settings)
     out = None if out_dir is None else Path(out_dir)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     record = RelaxRecord()
-    before = space_group(atoms, settings.symprec)
+    before, start = space_group(atoms, settings.symprec), atoms.copy()
     trajectory: Any = None
     try:
+        if settings.keep_symmetry:
+            _fix_symmetry(atoms, settings.symprec)
         with Progress(console, settings.optimizer, settings.steps) as progress:
             optimizer = OPTIMIZERS[settings.optimizer](_target(atoms, settings), logfile=None)
             for converged in optimizer.irun(fmax=settings.fmax, steps=settings.steps):
@@ -184,13 +191,52 @@ def relax(
     finally:
         if trajectory is not None:
             trajectory.close()
+        atoms.set_constraint(start.constraints)
     record.space_groups = (before, space_group(atoms, settings.symprec))
+    record.displacements, record.strains = _moves(start, atoms)
     if out is not None:
         write_structure(out / "relaxed.extxyz", atoms)
         write_figure(out / "relax.png", plot_relaxation(record))
         found = {**record.summary(), "cell_A": atoms.cell.array}
+        found["displacements_A"] = record.displacements
         write_summary(out, atoms.calc, settings, found)
     return record
+
+
+def _require_cell(atoms: Atoms, settings: RelaxSettings) -> None:
+    if atoms.calc is None:
+        raise ValueError("atoms: no calculator attached; set atoms.calc first")
+    if settings.keep_symmetry and atoms.constraints:
+        raise ValueError(
+            "keep_symmetry: the structure has constraints of its own, which the space group need "
+            "not respect; remove them or leave it out"
+        )
+    if atoms.pbc.all():
+        return
+    found = f"a structure that is periodic in three directions, got pbc={atoms.pbc.tolist()}"
+    if settings.cell != "fixed":
+        raise ValueError(
+            f"cell: {settings.cell!r} needs {found}; use cell='fixed' or set atoms.pbc"
+        )
+    if settings.keep_symmetry:
+        raise ValueError(f"keep_symmetry: needs {found}; leave it out or set atoms.pbc")
+
+
+def _fix_symmetry(atoms: Atoms, symprec: float) -> None:
+    """Snap a crystal to its space group, and constrain it to stay there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        atoms.set_constraint(FixSymmetry(atoms, symprec))
+
+
+def _moves(start: Atoms, end: Atoms) -> tuple[np.ndarray, np.ndarray]:
+    """How far atoms moved beside the deformation of the cell, Å, and its principal strains."""
+    deformation = np.eye(3)
+    if has_volume(start):
+        deformation = np.linalg.solve(start.cell.array, end.cell.array)
+    moved = end.positions - start.positions @ deformation
+    strains = np.linalg.svd(deformation, compute_uv=False)[::-1] - 1.0
+    return np.linalg.norm(moved, axis=1), strains
 
 
 def _target(atoms: Atoms, settings: RelaxSettings) -> Any:

@@ -68,6 +68,10 @@ def test_train_then_evaluate(run, copper: Path, tmp_path: Path) -> None:
     assert errors["O(3)"]["all"]["forces_rmse"] > 0.0
     assert json.loads((out / "errors.json").read_text()) == errors
     assert (out / "parity.png").is_file()
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["errors"] == errors
+    assert summary["settings"]["where"] == {"split": "test"}
+    assert summary["sha256"] == load(model).sha256
     arguments = ("--where", "fold=1", "--where", "split=train", "--out", out)
     found = run("evaluate", model, copper, *arguments)
     assert found.exit_code == 0, found.output

@@ -15,7 +15,10 @@ from ase_pet.cli import app
 from ase_pet.errors import CheckpointError
 from ase_pet.formats import native
 
-COMMANDS = ("eval", "relax", "md", "phonons", "check", "info", "convert", "train", "evaluate")
+COMMANDS = (
+    "eval", "relax", "eos", "elastic", "md", "phonons", "check", "info", "convert", "train",
+    "evaluate",
+)  # fmt: skip
 
 
 def test_help_lists_every_command_and_each_has_help(run) -> None:
@@ -78,7 +81,8 @@ def test_version(run) -> None:
         (("md", "{model}", "{silicon}", "--repeat", "-1", "1", "1"), "--repeat: expected three"),
         (("md", "{model}", "{silicon}"), "(--temperature on the command line)"),
         (("check", "{model}", "--n-rotations", "0"), "n_rotations: expected 1 or more, got 0"),
-        (("check", "{model}", "--structure", "none.xyz"), "none.xyz: no such file"),
+        (("check", "{model}", "none.xyz"), "none.xyz: no such file"),
+        (("check", "{model}", "{silicon}", "--structure", "x"), "si.extxyz: STRUCTURE given"),
         (("convert", "{model}", "{model}"), "exists; give another name or --force"),
         (("convert", "{model}", "new.pt", "--note", "x"), "--note: expected NAME=TEXT"),
         (("evaluate", "{model}", "{silicon}", "--where", "x"), "--where: expected NAME=VALUE"),

@@ -29,6 +29,18 @@ def test_eval_prints_and_writes_what_the_calculator_says(
         assert one["energy"] == pytest.approx(expected["energy"], abs=1e-12)
         assert np.allclose(one["stress"], expected["stress"], atol=1e-12)
         assert np.allclose(frame.get_forces(), expected["forces"], atol=1e-7)
+    summary = json.loads((tmp_path / "results.summary.json").read_text())
+    assert summary["energy_eV"] == [one["energy"] for one in printed]
+    assert summary["calculator"]["sha256"] == calculator.model.sha256
+    assert summary["settings"]["index"] == ":"
+
+
+def test_many_structures_show_progress(
+    run, checkpoint: Path, silicon: Path, tmp_path: Path
+) -> None:
+    ase.io.write(tmp_path / "many.extxyz", [ase.io.read(silicon, 0)] * 33)
+    assert "structures: 32/33" in run("eval", checkpoint, tmp_path / "many.extxyz").stdout
+    assert "structures:" not in run("eval", checkpoint, silicon).stdout
 
 
 @pytest.mark.parametrize(("index", "frame"), [(":", 40), ("38:", 40), ("-3::2", 40), ("40", 40)])

@@ -20,6 +20,8 @@ from ase_pet.training.result import record_self_test
 from ase_pet.workflows.checks import (
     Deviations,
     derivative_errors,
+    each_rotation,
+    largest,
     replay_self_test,
     rotation_errors,
 )
@@ -54,7 +56,10 @@ def rattled() -> Atoms:
 
 
 def test_an_invariant_model_passes() -> None:
-    errors = rotation_errors(Flawed(), rattled())
+    every = each_rotation(Flawed(), rattled(), n_rotations=7)
+    assert len({errors.forces for errors in every}) == 7
+    errors = rotation_errors(Flawed(), rattled(), n_rotations=7)
+    assert errors.forces == max(one.forces for one in every)
     assert errors.within(1e-10)
     assert errors.virial is not None
     assert derivative_errors(Flawed(), rattled()).within(1e-6)
@@ -113,6 +118,7 @@ def test_rotations_that_cannot_be_drawn(options: dict, message: str) -> None:
 def test_nan_is_never_within() -> None:
     assert not Deviations(float("nan"), 0.0, None).within(1.0)
     assert Deviations(None, 0.5, None).within(0.5)
+    assert not largest([Deviations(0.0, float("nan")), Deviations(0.0, 1.0)]).within(2.0)
 
 
 def test_self_tests_are_replayed() -> None:

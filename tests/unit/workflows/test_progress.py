@@ -27,8 +27,7 @@ def test_plain_lines_are_few_and_the_last_is_the_end() -> None:
 
 
 def test_a_task_that_ends_early_says_where() -> None:
-    (line,) = run(1000, 7, terminal=False).splitlines()
-    assert re.fullmatch(r"task: 7/1000, 0:00:\d\d left  at 6", line)
+    assert run(1000, 7, terminal=False).splitlines() == ["task: 7/1000  at 6"]
 
 
 def test_slow_steps_are_told_each_minute_with_the_time_left(monkeypatch) -> None:
@@ -42,7 +41,7 @@ def test_slow_steps_are_told_each_minute_with_the_time_left(monkeypatch) -> None
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "task: 2/1000, 11:05:20 left",
         "task: 4/1000, 11:04:00 left",
-        "task: 5/1000, 11:03:20 left",
+        "task: 5/1000",
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 
 from ase_pet.units import EV_PER_A3_IN_GPA
 from ase_pet.workflows.relax import RelaxSettings, relax, space_group
@@ -70,6 +71,50 @@ def test_a_molecule_relaxes_without_a_cell(tmp_path: Path) -> None:
     assert "volume_A3" not in json.loads((tmp_path / "summary.json").read_text())
 
 
+def test_symmetry_is_kept_on_a_saddle_where_free_atoms_leave_it(tmp_path: Path) -> None:
+    found = {}
+    for keep in (False, True):
+        atoms = bulk("Cu", "bcc", a=2.88, cubic=True)
+        atoms.set_cell(atoms.cell @ np.diag([1.0, 1.0, 1.03]), scale_atoms=True)
+        atoms.calc = EMT()
+        settings = RelaxSettings("lbfgs", fmax=1e-4, cell="full", symprec=0.2, keep_symmetry=keep)
+        found[keep] = relax(atoms, settings, tmp_path)
+        assert found[keep].converged
+        assert len(ase.io.read(tmp_path / "relax.traj", ":")) == found[keep].n_steps + 1
+    assert found[True].space_groups == ("Im-3m (229)", "Im-3m (229)")
+    assert found[False].space_groups == ("Im-3m (229)", "Fm-3m (225)")
+    assert np.ptp(found[True].strains) < 0.031 < 0.3 < np.ptp(found[False].strains)
+
+
+def test_symmetry_is_not_kept_beside_other_constraints_and_leaves_none() -> None:
+    atoms = bulk("Cu", cubic=True, a=3.7)
+    atoms.positions[0, 0] += 0.01
+    atoms.calc = EMT()
+    settings = RelaxSettings(symprec=0.1, keep_symmetry=True, steps=1)
+    relax(atoms, settings)
+    assert atoms.constraints == []
+    assert space_group(atoms) == "Fm-3m (225)"
+    atoms.set_constraint(FixAtoms([3]))
+    with pytest.raises(ValueError, match="keep_symmetry: the structure has constraints of its own"):
+        relax(atoms, settings)
+
+
+def test_moves_are_told_without_what_the_cell_does(tmp_path: Path) -> None:
+    atoms = bulk("Cu", cubic=True)
+    atoms.positions[1] += [0.1, 0.0, 0.0]
+    atoms.calc = EMT()
+    settings = RelaxSettings("lbfgs", fmax=1e-4, cell="isotropic", pressure=20.0)
+    found = relax(atoms, settings, tmp_path).summary()
+    assert np.allclose(found["principal_strains"], atoms.cell.lengths() / 3.61 - 1.0)
+    assert found["principal_strains"][0] < -0.02
+    moved = json.loads((tmp_path / "summary.json").read_text())["displacements_A"]
+    assert moved[1] == found["largest_displacement_A"]
+    # The others move a third of the way, because the centre of mass rests.
+    expected = np.array([0.025, 0.075, 0.025, 0.025]) * (1.0 + found["principal_strains"][0])
+    assert np.allclose(moved, expected, atol=1e-4)
+    assert found["rms_displacement_A"] == pytest.approx(np.sqrt(np.mean(np.square(moved))))
+
+
 def test_steps_that_run_out_are_reported() -> None:
     record = relax(strained(), RelaxSettings(fmax=1e-8, steps=2, cell="full"))
     assert not record.converged
@@ -96,6 +141,8 @@ def test_a_slab_keeps_its_cell() -> None:
     slab.calc = EMT()
     with pytest.raises(ValueError, match=r"cell: 'full' needs .* three directions, got pbc="):
         relax(slab, RelaxSettings(cell="full"))
+    with pytest.raises(ValueError, match=r"keep_symmetry: needs .* three directions, got pbc="):
+        relax(slab, RelaxSettings(keep_symmetry=True))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ase.cluster import Icosahedron
 
 from ase_pet.workflows.md import HBAR, MDSettings, run_md
 
-FILES = {"md.traj", "md.csv", "md.png", "final.extxyz", "summary.json"}
+FILES = {"md.traj", "md.csv", "md.png", "md.checkpoint.npz", "final.extxyz", "summary.json"}
 
 
 class Explosive(Calculator):
@@ -152,22 +152,6 @@ def test_one_atom_and_atoms_at_rest() -> None:
         run_md(crystal(), MDSettings(steps=3))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dynamics": "nvt"}, "dynamics: expected one of"),
-        ({"steps": 0}, "steps: expected a positive number, got 0"),
-        ({"time_step": float("nan")}, "time_step: expected a positive"),
-        ({"dynamics": "langevin"}, "temperature: 'langevin' needs one"),
-        ({"seed": -1}, "seed: expected 0 or more, got -1"),
-        ({"temperature": 1e5}, "temperature: expected 0 < temperature < 10000"),
-    ],
-)
-def test_settings_that_make_no_sense(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        MDSettings(**options)
-
-
 def test_a_calculator_is_needed() -> None:
     with pytest.raises(ValueError, match="no calculator attached"):
         run_md(bulk("Cu"), MDSettings())
@@ -177,3 +161,34 @@ def test_a_run_shorter_than_the_interval_records_its_end() -> None:
     record = run_md(crystal(), MDSettings(steps=5, temperature=300.0))
     assert len(record.rows) == 2
     assert record.summary()["time_ps"] == pytest.approx(0.005)
+
+
+def test_equilibration_is_in_the_table_but_in_no_average_and_no_frame(tmp_path: Path) -> None:
+    common = {"temperature": 600.0, "interval": 4}
+    run_md(crystal(), MDSettings(steps=30, **common))
+    record = run_md(crystal(), MDSettings(steps=20, equilibration=10, **common), tmp_path)
+    assert record["time_ps"] * 1000 == pytest.approx([2, 6, 10, 14, 18, 22, 26, 30])
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert found["mean_temperature_K"] == pytest.approx(record["temperature_K"][2:].mean())
+    assert found["time_ps"] == pytest.approx(0.02)
+    frames = ase.io.read(tmp_path / "md.traj", ":")
+    assert [atoms.info["step"] for atoms in frames] == [10, 14, 18, 22, 26, 30]
+    energies = [atoms.get_potential_energy() for atoms in frames]
+    assert energies == record["potential_eV"][2:].tolist()
+
+
+def test_pressure_is_recorded_where_there_is_one() -> None:
+    settings = MDSettings(steps=3, temperature=300.0)
+    assert "pressure_GPa" in run_md(crystal(), settings).columns()
+    cluster = Icosahedron("Cu", 2)
+    cluster.calc = EMT()
+    columns = run_md(cluster, settings).columns()
+    assert not {"pressure_GPa", "volume_A3"} & columns.keys()
+
+
+def test_no_number_in_a_row_may_stop_being_one() -> None:
+    record = run_md(crystal(), MDSettings(steps=3, temperature=300.0))
+    broken = list(record.rows[-1])
+    broken[8] = float("nan")
+    with pytest.raises(RuntimeError, match=r"pressure_GPa is not finite at 0\.003 ps"):
+        record.append(tuple(broken))
