@@ -4,8 +4,7 @@ Each structure is turned and reflected; energies are compared relative to |E| (a
 forces and stress to their largest component (at least 1 eV/Å and 0.01 eV/Å³), in float64. The
 residual is the largest difference between energies of two orientations, an atom.
 
-The grid is that of metatomic-ase's ``SymmetrizedCalculator`` with ``l_max=3``: Lebedev's rule of
-order 3 (6 directions) times 7 turns about each, times inversion, 84 in all. Times are those of the
+The grid is that of :class:`~ase_pet.testing.grid.GridAverage`, 84 in all. Times are those of the
 processor, of energy, forces and stress. Long evaluations are made for fewer orientations, as the
 column says: as many as fit ``--budget`` (a third of it for the grid), but 1 at least; those with
 more than ``--largest`` atoms are left out.
@@ -23,78 +22,22 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 from ase.io import read
 from ase.stress import voigt_6_to_full_3x3_stress
 from common import RESULTS, rotate, rotation, show, write
 from remote import REFERENCE, require
-from scipy.integrate import lebedev_rule
-from scipy.spatial.transform import Rotation
 
 from ase_pet import PETCalculator, load
 from ase_pet.interfaces.ase_structures import system_from_atoms
+from ase_pet.testing.grid import GridAverage
 
 FOLDER = REFERENCE / "pet_metatrain"
 MODELS = ["fresh_default", "fresh_adaptive_nc", "fresh_residual_preln_mixed", "fresh_cond_zbl"]
 #: Of models with conditioning.
 STATE = {"charge": 1, "spin": 2}
-#: Atoms of grid points that are evaluated together.
-BATCH = 512
 
 Result = dict[str, Any]
 Evaluate = Callable[[Atoms], Result]
-
-
-def grid(l_max: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations and reflections [n, 3, 3] with weights [n], exact up to a degree on the sphere."""
-    (x, y, z), weights = lebedev_rule(l_max)
-    turns = np.linspace(0.0, 2.0 * np.pi, 2 * l_max + 1, endpoint=False)
-    angles = [(a, b, c) for a, b in zip(np.arctan2(y, x), np.arccos(z), strict=True) for c in turns]
-    rotations = Rotation.from_euler("ZYZ", angles).as_matrix()
-    weights = np.repeat(weights, len(turns))
-    both = np.concatenate([rotations, -rotations])
-    return both, np.tile(weights, 2) / (2.0 * weights.sum())
-
-
-def average(calc: PETCalculator, atoms: Atoms) -> Result:
-    """Energy, forces and stress averaged over the grid, turned back."""
-    qs, weights = grid()
-    turned = [rotate(atoms, q) for q in qs]
-    size = max(1, BATCH // len(atoms))
-    found = [out for k in range(0, len(turned), size) for out in calc.compute(turned[k : k + size])]
-    mean: Result = {"energy": 0.0, "forces": np.zeros((len(atoms), 3))}
-    for q, weight, out in zip(qs, weights, found, strict=True):
-        mean["energy"] += weight * out["energy"]
-        mean["forces"] += weight * out["forces"] @ q
-        if "stress" in out:
-            stress = q.T @ voigt_6_to_full_3x3_stress(out["stress"]) @ q
-            mean["stress"] = mean.get("stress", 0.0) + weight * stress
-    return mean
-
-
-class Grid(Calculator):
-    """A calculator averaged over the grid.
-
-    Args:
-        bare: What is averaged.
-    """
-
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
-
-    def __init__(self, bare: PETCalculator) -> None:
-        super().__init__()
-        self.bare = bare
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
-    ) -> None:
-        """Evaluate all orientations, average."""
-        super().calculate(atoms, properties, system_changes)
-        self.results = average(self.bare, self.atoms)
-        self.results["free_energy"] = self.results["energy"]
 
 
 def methods(path: Path) -> dict[str, tuple[Evaluate, PETCalculator]]:
@@ -103,7 +46,7 @@ def methods(path: Path) -> dict[str, tuple[Evaluate, PETCalculator]]:
     bare = PETCalculator(model, dtype="float64", symmetry=None)
     found: dict[str, tuple[Evaluate, PETCalculator]] = {
         "bare": (lambda atoms: bare.compute([atoms])[0], bare),
-        "grid of 84": (lambda atoms: average(bare, atoms), bare),
+        "grid of 84": (lambda atoms: GridAverage(bare).compute([atoms])[0], bare),
     }
     for name in ("local", "global"):
         calc = PETCalculator(model, dtype="float64", ensemble=name, memory_budget="300MB")
@@ -138,8 +81,8 @@ def measure(evaluate: Evaluate, atoms: Atoms, n_rotations: int, budget: float) -
 
 
 def matrix(stress: np.ndarray) -> np.ndarray:
-    """[3, 3] of a stress of either shape."""
-    return stress if stress.shape == (3, 3) else voigt_6_to_full_3x3_stress(stress)
+    """[3, 3] of a stress in Voigt's order."""
+    return voigt_6_to_full_3x3_stress(stress)
 
 
 def size(value: Any, least: float) -> float:

@@ -39,7 +39,6 @@ from ase.calculators.calculator import Calculator
 from ase.io import read
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
-from bench_metatrain_symmetry import BATCH, Grid
 from bench_pet_metatrain import exported
 from common import (
     CHECKPOINTS,
@@ -64,6 +63,7 @@ from ase_pet.interfaces.ase_structures import system_from_atoms
 from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.tensornet import TensorNet, TensorNetHypers
 from ase_pet.potentials.total import Total
+from ase_pet.testing.grid import BATCH_ATOMS, GridAverage
 
 SPECIES = (1, 8, 14)
 BARE, GRID, PEER = "bare", "grid of 84", "grid of 84, metatomic"
@@ -126,7 +126,7 @@ def calculator(model: Model | Path, way: str) -> Calculator:
     """How one way evaluates."""
     if way in (BARE, GRID):
         bare = PETCalculator(model, dtype="float32", symmetry=None)
-        return bare if way == BARE else Grid(bare)
+        return bare if way == BARE else GridAverage(bare)
     symmetry, ensemble = way.split(", ")
     options = {"symmetry": symmetry, "ensemble": ensemble, "memory_budget": BUDGET}
     return PETCalculator(model, dtype="float32", **options)
@@ -243,7 +243,7 @@ def case(
             if s > given.longest and len(atoms) <= LARGEST:
                 continue
             if way == PEER:
-                worker = Worker(peer.on(peer.model, batch_size=max(1, BATCH // len(atoms))))
+                worker = Worker(peer.on(peer.model, batch_size=max(1, BATCH_ATOMS // len(atoms))))
                 runs[way] = Dynamics(atoms, RemoteCalculator(stack.enter_context(worker)))
             elif way != BARE:
                 runs[way] = Dynamics(atoms, calculator(loaded, way))

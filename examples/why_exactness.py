@@ -5,12 +5,14 @@
 
 Four experiments are repeated in many orientations of the same structure: optical frequencies of a
 crystal at Γ, its space group after a relaxation, the angular momentum of a free molecule, elastic
-constants. The folder receives a picture of each, the tables and, in ``why.json``, all numbers.
+constants. The folder receives a picture of each and, in ``why.json``, all numbers; a run that was
+stopped goes on from there. ``--quick`` has a file of its own, ``quick.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -25,21 +27,24 @@ from ase.cluster import Icosahedron
 from ase.stress import full_3x3_to_voigt_6_stress as voigt_stress
 from ase.stress import voigt_6_to_full_3x3_strain as full_strain  # with 1 on the diagonal
 from ase.stress import voigt_6_to_full_3x3_stress as full_stress
+from phonopy import Phonopy
+from phonopy.structure.atoms import PhonopyAtoms
 from scipy.spatial.transform import Rotation
-from why_figures import draw_elastic, draw_gamma, draw_groups, draw_rotation
+from why_figures import STYLES, draw_elastic, draw_gamma, draw_groups, draw_rotation
 
 from ase_pet import PETCalculator
 from ase_pet.testing.contracts import transformed, turned
 from ase_pet.testing.grid import GridAverage
-from ase_pet.units import EV_IN_MEV, EV_PER_A3_IN_GPA
+from ase_pet.units import EV_IN_MEV, EV_PER_A3_IN_GPA, THZ_IN_INVERSE_CM
 from ase_pet.workflows.md import MDSettings, run_md
 from ase_pet.workflows.output import write_figure, write_json
-from ase_pet.workflows.phonons import PhononSettings, compute_phonons
 from ase_pet.workflows.provenance import provenance
 from ase_pet.workflows.relax import RelaxSettings, relax, space_group
 
 #: Å, tolerances at which the space group is looked for.
 SYMPRECS = [10.0**-k for k in range(1, 7)]
+#: The average takes longest.
+BY_COST = ("bare", "ECSE", "84 orientations")
 #: Largest strain of elastic constants.
 STRAIN = 1e-3
 Calculators = Mapping[str, Any]
@@ -67,15 +72,17 @@ class Case:
     molecule: str
     molecule_model: str
     group: str
-    supercells: tuple[int, ...]
+    supercells: list[int]
     orientations: int
     steps: int
     time_step: float
 
 
-SILICON = Case("Si", "pet-si", "ethanol", "pet-ethanol", "Fd-3m (227)", (2, 3), 20, 500, 0.5)
-ALLOY = Case("AuCu3", "pet-emt", "Cu13", "pet-emt", "Pm-3m (221)", (2,), 8, 150, 2.0)
-QUICK = replace(SILICON, supercells=(2,), orientations=4, steps=30)
+CASES = {
+    "Si": Case("Si", "pet-si", "ethanol", "pet-ethanol", "Fd-3m (227)", [2, 3], 20, 200, 0.5),
+    "AuCu3": Case("AuCu3", "pet-emt", "Cu13", "pet-emt", "Pm-3m (221)", [2], 5, 100, 2.0),
+}
+QUICK = replace(CASES["Si"], supercells=[2], orientations=3, steps=10)
 STRUCTURES: dict[str, Callable[[], Atoms]] = {
     "Si": lambda: bulk("Si"),
     "AuCu3": lambda: Atoms("AuCu3", bulk("Cu", cubic=True).positions, cell=[3.7] * 3, pbc=True),
@@ -104,29 +111,48 @@ def perfect(case: Case, calc: Any) -> Atoms:
     return atoms
 
 
+def relaxed_molecule(case: Case, calc: Any) -> Atoms:
+    """The free molecule of a case, at rest."""
+    atoms = STRUCTURES[case.molecule]()
+    atoms.calc = calc
+    relax(atoms, RelaxSettings("lbfgs", fmax=1e-3, steps=300))
+    return atoms
+
+
 def measure_gamma(case: Case, calc: Any, crystal: Atoms) -> Found:
     """Highest frequency at Γ in each orientation, from one-sided displacements of 0.01 Å.
 
     Returns:
         For each supercell the frequencies, cm⁻¹ (imaginary ones negative): with "raw" forces, and
-        with those of the perfect supercell "subtracted".
+        with those of the perfect crystal "subtracted".
     """
     found: Found = {}
     for repeat in case.supercells:
-        settings = PhononSettings((repeat,) * 3, two_sided=False, mesh=5.0, n_points=2)
-        raw, subtracted = [], []
-        for R in turns(case.orientations):
-            atoms = transformed(crystal, R)
-            atoms.calc = calc
-            record = compute_phonons(atoms, settings)
-            subtracted.append(record.gamma.max())
-            # In the perfect supercell each atom feels what it feels in the unit cell.
-            residual = np.repeat(calc.compute([atoms])[0]["forces"], repeat**3, axis=0)
-            record.phonon.forces = np.array(record.phonon.forces) + residual
-            record.phonon.produce_force_constants(show_drift=False)
-            raw.append(record.gamma.max())
-        found["×".join([str(repeat)] * 3)] = {"raw": raw, "subtracted": subtracted}
+        both = [highest(calc, transformed(crystal, R), repeat) for R in turns(case.orientations)]
+        cell = "×".join([str(repeat)] * 3)
+        found[cell] = dict(zip(("raw", "subtracted"), np.transpose(both), strict=True))
     return found
+
+
+def highest(calc: Any, crystal: Atoms, repeat: int) -> tuple[float, float]:
+    """Highest frequency of a primitive cell at Γ, cm⁻¹, without and with subtraction."""
+    cell, symbols = crystal.cell.array, crystal.get_chemical_symbols()
+    unit = PhonopyAtoms(symbols, cell=cell, scaled_positions=crystal.get_scaled_positions())
+    phonon = Phonopy(unit, np.diag([repeat] * 3), primitive_matrix="P")
+    phonon.generate_displacements(distance=0.01, is_plusminus=False)
+    displaced = [
+        Atoms(one.symbols, cell=one.cell, positions=one.positions, pbc=True)
+        for one in phonon.supercells_with_displacements
+    ]
+    forces = np.array([results["forces"] for results in calc.compute(displaced)])
+    # In the perfect supercell each atom feels what it feels in the unit cell.
+    perfect = np.repeat(calc.compute([crystal])[0]["forces"], repeat**3, axis=0)
+    found = []
+    for residual in (0.0, perfect):
+        phonon.forces = forces - residual
+        phonon.produce_force_constants(show_drift=False)
+        found.append(np.max(phonon.run_qpoints([[0.0, 0.0, 0.0]]).frequencies))
+    return found[0] * THZ_IN_INVERSE_CM, found[1] * THZ_IN_INVERSE_CM
 
 
 def measure_groups(case: Case, calc: Any, crystal: Atoms) -> Found:
@@ -203,61 +229,67 @@ def cubic(constants: np.ndarray) -> np.ndarray:
     return np.stack([c11, c12, c44, np.abs(C - nearest).max((1, 2))], 1)
 
 
-def measure(case: Case, *, report: Callable[[str], None] = lambda line: None) -> Found:
-    """All four experiments, for each way: ``found[experiment][way]``."""
+def measure(case: Case, known: Found, save: Callable[[Found], None]) -> Found:
+    """All four experiments, for each way: ``found[experiment][way]``.
+
+    Args:
+        case: What to measure.
+        known: What an earlier run found, which is taken over if it was of the same case.
+        save: Called with all that is known whenever there is something new.
+    """
     ways, others = calculators(case.crystal_model), calculators(case.molecule_model)
+    hashes = [calcs["bare"].model.sha256 for calcs in (ways, others)]
     crystal = perfect(case, ways["ECSE"])
-    molecule = STRUCTURES[case.molecule]()
-    molecule.calc = others["ECSE"]
-    relax(molecule, RelaxSettings("lbfgs", fmax=1e-3, steps=300))
-    experiments = {
+    molecule = relaxed_molecule(case, others["ECSE"])
+    experiments: dict[str, tuple[Callable[..., Found], Calculators, Atoms]] = {
         "gamma": (measure_gamma, ways, crystal),
         "groups": (measure_groups, ways, crystal),
         "rotation": (measure_rotation, others, molecule),
         "elastic": (measure_elastic, ways, crystal),
     }
-    found: Found = {}
-    for name, (run, calcs, atoms) in experiments.items():
-        found[name] = {}
-        for way, calc in calcs.items():
+    found: Found = {"case": {**asdict(case), "sha256": hashes}, "seconds": {}}
+    if known.get("case") == found["case"]:
+        found = known
+    for way, (name, (run, calcs, atoms)) in itertools.product(BY_COST, experiments.items()):
+        if way not in found.setdefault(name, {}):
             began = time.process_time()
-            found[name][way] = run(case, calc, atoms)
-            found[name][way]["seconds"] = time.process_time() - began
-            report(f"{case.crystal}, {name}, {way}: {found[name][way]['seconds']:.0f} s")
-    return {"case": asdict(case), **found}
+            found[name][way] = run(case, calcs[way], atoms)
+            found["seconds"][f"{name}, {way}"] = time.process_time() - began
+            save(found)
+    return found
 
 
 def table(found: Found) -> str:
     """What the experiments show, in Markdown."""
-    case, ways = Case(**found["case"]), list(found["gamma"])
-    rows: dict[str, list[str]] = {}
+    case, spins = found["case"], found["rotation"]
+    rows: dict[str, dict[str, str]] = {}
     for cell in found["gamma"]["ECSE"]:
-        if cell == "seconds":
-            continue
         for kind, words in (("raw", ""), ("subtracted", ", residual forces subtracted")):
-            values = [found["gamma"][way][cell][kind] for way in ways]
-            rows[f"Γ, {cell}{words}: spread, cm⁻¹"] = [f"{np.ptp(v):.2g}" for v in values]
-    groups = [np.array(found["groups"][way]["groups"]) == case.group for way in ways]
+            rows[f"Γ, {cell}{words}: spread, cm⁻¹"] = {
+                way: f"{np.ptp(x[cell][kind]):.2g}" for way, x in found["gamma"].items()
+            }
     for k in (1, 4):
-        rows[f"relaxed crystals that are {case.group} within {SYMPRECS[k]:.0e} Å"] = [
-            f"{right[:, k].sum()} of {len(right)}" for right in groups
-        ]
-    spins = [found["rotation"][way] for way in ways]
-    spin = f"angular momentum, of {spins[0]['start']:.0f} ħ at the start: largest change, ħ"
-    rows[spin] = [f"{np.max(run['momentum']):.2g}" for run in spins]
-    energy = "total energy in the same run: largest change, meV/atom"
-    rows[energy] = [f"{np.abs(run['energy']).max():.2g}" for run in spins]
-    parts = [cubic(found["elastic"][way]["constants"]) for way in ways]
+        rows[f"relaxed crystals that are {case['group']} within {SYMPRECS[k]:g} Å"] = {
+            way: f"{sum(tried[k] == case['group'] for tried in x['groups'])} of {len(x['groups'])}"
+            for way, x in found["groups"].items()
+        }
+    start = f"{spins['ECSE']['start']:.0f} ħ"
+    rows[f"angular momentum, {start} at the start: largest change, ħ"] = {
+        way: f"{np.max(x['momentum']):.2g}" for way, x in spins.items()
+    }
+    rows["energy in the same run: largest change, meV/atom"] = {
+        way: f"{np.abs(x['energy']).max():.2g}" for way, x in spins.items()
+    }
+    parts = {way: cubic(x["constants"]) for way, x in found["elastic"].items()}
     for k, name in enumerate(("C11", "C12", "C44")):
-        rows[f"{name}: spread, GPa"] = [f"{np.ptp(part[:, k]):.2g}" for part in parts]
-    rows["largest C that no cubic crystal has, GPa"] = [f"{x[:, 3].max():.2g}" for x in parts]
-    rows["processor time, s"] = [
-        f"{sum(found[name][way]['seconds'] for name in found if name != 'case'):.0f}"
-        for way in ways
-    ]
-    head = [f"{case.crystal} and {case.molecule}", *ways]
-    lines = [head, ["---"] * len(head), *([name, *cells] for name, cells in rows.items())]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        rows[f"{name}: spread, GPa"] = {way: f"{np.ptp(x[:, k]):.2g}" for way, x in parts.items()}
+    rows["largest C that no cubic crystal has, GPa"] = {
+        way: f"{x[:, 3].max():.2g}" for way, x in parts.items()
+    }
+    head = [f"{case['crystal']} and {case['molecule']}", *STYLES]
+    lines = [[name, *(cells.get(way, "–") for way in STYLES)] for name, cells in rows.items()]
+    every = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in every)
 
 
 def write(out: Path, found: list[Found]) -> None:
@@ -274,25 +306,24 @@ def write(out: Path, found: list[Found]) -> None:
 
 
 def main() -> None:
-    """Measure, write and draw."""
+    """Measure, or go on where an earlier run was stopped; draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few orientations, silicon alone")
-    parser.add_argument("--crystals", nargs="+", choices=["Si", "AuCu3"], default=["Si", "AuCu3"])
-    parser.add_argument("--draw", nargs="+", type=Path, help="files why.json of earlier runs")
+    parser.add_argument("--crystals", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--out", type=Path, default=Path("why"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    if given.draw:
-        write(
-            given.out, [one for path in given.draw for one in json.loads(path.read_text())["cases"]]
-        )
-        return
-    cases = [QUICK] if given.quick else [x for x in (SILICON, ALLOY) if x.crystal in given.crystals]
-    found = []
-    for case in cases:
-        found.append(measure(case, report=lambda line: print(line, flush=True)))
-        write_json(given.out / "why.json", {**provenance(), "cases": found})
-    write(given.out, found)
+    path = given.out / ("quick.json" if given.quick else "why.json")
+    found: Found = json.loads(path.read_text())["cases"] if path.is_file() else {}
+
+    def save(one: Found) -> None:
+        found[one["case"]["crystal"]] = one
+        write_json(path, {**provenance(), "cases": found})
+        name, seconds = list(one["seconds"].items())[-1]
+        print(f"{one['case']['crystal']}, {name}: {seconds:.0f} s", flush=True)
+
+    cases = [QUICK] if given.quick else [CASES[name] for name in given.crystals]
+    write(given.out, [measure(case, found.get(case.crystal, {}), save) for case in cases])
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ Found = dict[str, Any]
 
 def draw_gamma(found: Sequence[Found]) -> Figure:
     """Optical frequencies of the same crystal in many orientations."""
-    panels = [(one, cell) for one in found for cell in one["gamma"]["ECSE"] if cell != "seconds"]
+    panels = [(one, cell) for one in found for cell in one["gamma"]["ECSE"]]
     figure, axes = _panels(2, len(panels), height=2.6)
     for (one, cell), column in zip(panels, axes.T, strict=True):
         column[0].set_title(f"{one['case']['crystal']}, {cell} supercell")
         for kind, panel in zip(("raw", "subtracted"), column, strict=True):
-            _strips(panel, {way: x[cell][kind] for way, x in one["gamma"].items()})
+            _strips(panel, {way: x[cell][kind] for way, x in _ordered(one["gamma"])})
     axes[0, 0].set_ylabel("forces as they come\nhighest frequency at Γ, cm⁻¹")
     axes[1, 0].set_ylabel("residual forces subtracted\nhighest frequency at Γ, cm⁻¹")
     return figure
@@ -35,7 +35,7 @@ def draw_groups(found: Sequence[Found], symprecs: Sequence[float]) -> Figure:
     """How many relaxed crystals have their space group, over the tolerance."""
     figure, axes = _panels(1, len(found), height=3.4)
     for one, panel in zip(found, axes[0], strict=True):
-        for shift, (way, outcome) in enumerate(one["groups"].items()):
+        for shift, (way, outcome) in enumerate(_ordered(one["groups"])):
             right = np.array(outcome["groups"]) == one["case"]["group"]
             colour, marker = STYLES[way]
             share = 100.0 * right.mean(0) + 1.2 * (1 - shift)  # lines do not hide each other
@@ -52,7 +52,7 @@ def draw_rotation(found: Sequence[Found]) -> Figure:
     """Angular momentum and energy of free molecules over time."""
     figure, axes = _panels(2, len(found), height=2.6, sharex="col")
     for one, (top, bottom) in zip(found, axes.T, strict=True):
-        for way, run in one["rotation"].items():
+        for way, run in _ordered(one["rotation"]):
             colour = STYLES[way][0]
             top.semilogy(run["time"][1:], run["momentum"][1:], color=colour, label=way)
             bottom.plot(run["time"], run["energy"], color=colour)
@@ -69,12 +69,17 @@ def draw_elastic(found: Sequence[Found], cubic: Any) -> Figure:
     names = ("$C_{11}$", "$C_{12}$", "$C_{44}$", "largest forbidden")
     figure, axes = _panels(len(found), 4, height=2.9)
     for one, row in zip(found, axes, strict=True):
-        parts = {way: cubic(outcome["constants"]) for way, outcome in one["elastic"].items()}
+        parts = {way: cubic(outcome["constants"]) for way, outcome in _ordered(one["elastic"])}
         for k, (name, panel) in enumerate(zip(names, row, strict=True)):
             _strips(panel, {way: part[:, k] for way, part in parts.items()})
             panel.set_title(name)
         row[0].set_ylabel(f"{one['case']['crystal']}, GPa")
     return figure
+
+
+def _ordered(outcomes: Found) -> list[tuple[str, Any]]:
+    """Each way that was tried, always in the same order."""
+    return [(way, outcomes[way]) for way in STYLES if way in outcomes]
 
 
 def _panels(rows: int, columns: int, *, height: float, **shared: Any) -> tuple[Figure, np.ndarray]:

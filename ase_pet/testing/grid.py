@@ -14,7 +14,9 @@ from scipy.spatial.transform import Rotation
 from ase_pet.interfaces.ase_calculator import PETCalculator
 from ase_pet.testing.contracts import transformed, turned
 
-#: Turns about each axis.
+#: Atoms that are handed to the bare calculator at once.
+BATCH_ATOMS = 512
+#: Turns about each direction.
 _TURNS = 7
 
 
@@ -44,7 +46,7 @@ class GridAverage(Calculator):
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
 
-    def __init__(self, bare: PETCalculator, *, batch_atoms: int = 512) -> None:
+    def __init__(self, bare: PETCalculator, *, batch_atoms: int = BATCH_ATOMS) -> None:
         super().__init__()
         self.bare, self.batch_atoms = bare, batch_atoms
 
@@ -65,6 +67,7 @@ class GridAverage(Calculator):
     ) -> None:
         """Evaluate all orientations of one structure and average."""
         super().calculate(atoms, list(properties), list(system_changes))
+        assert self.atoms is not None
         self.results = self._average(self.atoms)
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
