@@ -10,7 +10,7 @@
 # CLUSTER=1             build torch-cluster although no GPU is visible
 # WHEELS=folder         one more place where pip may find ready wheels
 # QUICK=1               benchmarks in ten minutes, for a look, into benchmarks/results/quick/
-# EXECUTE=1             run the programs of the gallery before, and draw their pictures anew
+# EXECUTE=demo          draw the pictures of this program of the gallery anew before; 1: of all
 # LONG=1                benchmarks and the studies that take hours
 # PEERS=folder          environments of the codes to compare with, benchmarks/peers/README.md
 
@@ -106,7 +106,7 @@ $(VENV)/.docs: $(VENV)/.installed
 	@touch $@
 
 docs: setup $(VENV)/.docs
-	@$(if $(filter 1,$(EXECUTE)),$(BIN)/python docs/extensions/gallery.py)
+	@$(if $(filter-out 0,$(EXECUTE)),$(BIN)/python docs/extensions/gallery.py $(filter-out 1,$(EXECUTE)))
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning docs docs/_build/html
 	@$(call say,Open docs/_build/html/index.html)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc
 import re
 import runpy
 import shlex
@@ -43,6 +44,12 @@ def test_links(page: Path) -> None:
         target = (page.parent / link).resolve()
         made = any(part in (target, *target.parents) for part in GENERATED)
         assert "://" in link or made or target.exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_names(page: Path) -> None:
+    for name in re.findall(r"{(?:class|func|meth)}`~?([^`]+)`", page.read_text()):
+        assert pydoc.locate(name) is not None, name
 
 
 def test_every_page_is_in_a_contents() -> None:
