@@ -24,29 +24,26 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.cluster import Icosahedron
-from ase.stress import full_3x3_to_voigt_6_stress as voigt_stress
-from ase.stress import voigt_6_to_full_3x3_strain as full_strain  # with 1 on the diagonal
-from ase.stress import voigt_6_to_full_3x3_stress as full_stress
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 from scipy.spatial.transform import Rotation
 from why_figures import STYLES, draw_elastic, draw_gamma, draw_groups, draw_rotation
 
 from ase_pet import PETCalculator
-from ase_pet.testing.contracts import transformed, turned
+from ase_pet.testing.contracts import transformed
 from ase_pet.testing.grid import GridAverage
-from ase_pet.units import EV_IN_MEV, EV_PER_A3_IN_GPA, THZ_IN_INVERSE_CM
+from ase_pet.units import EV_IN_MEV, THZ_IN_INVERSE_CM
+from ase_pet.workflows.elastic import ElasticSettings, compute_elastic
 from ase_pet.workflows.md import MDSettings, run_md
 from ase_pet.workflows.output import write_figure, write_json
 from ase_pet.workflows.provenance import provenance
 from ase_pet.workflows.relax import RelaxSettings, relax, space_group
+from ase_pet.workflows.stiffness import rotated
 
 #: Å, tolerances at which the space group is looked for.
 SYMPRECS = [10.0**-k for k in range(1, 7)]
 #: The average takes longest.
 BY_COST = ("bare", "ECSE", "84 orientations")
-#: Largest strain of elastic constants.
-STRAIN = 1e-3
 Calculators = Mapping[str, Any]
 Found = dict[str, Any]
 
@@ -197,18 +194,13 @@ def measure_rotation(case: Case, calc: Any, start: Atoms) -> Found:
 
 
 def measure_elastic(case: Case, calc: Any, crystal: Atoms) -> Found:
-    """Elastic constants [6, 6], GPa, of turned crystals, in the axes of the crystal.
-
-    Central differences of the stress, with ions that follow the strain. Stress and strain are
-    turned back, which is the same as to turn the tensor.
-    """
-    deformed = [full_strain(sign * STRAIN * e) for e in np.eye(6) for sign in (1.0, -1.0)]
+    """Elastic constants [6, 6] with clamped ions, GPa, of turned crystals, turned back."""
+    settings = ElasticSettings(strain=1e-3, relax_ions=False, symmetrize=False)
     constants = []
     for R in turns(case.orientations):
-        strained = [transformed(crystal, R @ F) for F in deformed]
-        stresses = [full_stress(results["stress"]) for results in calc.compute(strained)]
-        back = np.array([voigt_stress(turned(stress, R.T)) for stress in stresses])
-        constants.append((back[0::2] - back[1::2]).T / (2.0 * STRAIN) * EV_PER_A3_IN_GPA)
+        atoms = transformed(crystal, R)
+        atoms.calc = calc
+        constants.append(rotated(compute_elastic(atoms, settings).clamped.C, R.T))
     return {"constants": constants}
 
 
@@ -301,7 +293,7 @@ def write(out: Path, found: list[Found]) -> None:
         "elastic": draw_elastic(found, cubic),
     }
     for name, figure in figures.items():
-        write_figure(out / f"why_{name}.png", figure)
+        write_figure(out / f"{name}.png", figure)
     print("\n" + "\n\n".join(map(table, found)) + f"\n\nPictures and numbers: {out}/")
 
 
