@@ -254,6 +254,11 @@ def measure(case: Case, known: Found, save: Callable[[Found], None]) -> Found:
     return found
 
 
+def short(x: float) -> str:
+    """Two digits, or all of those before the point."""
+    return f"{x:.0f}" if x >= 10.0 else f"{x:.2g}"
+
+
 def table(found: Found) -> str:
     """What the experiments show, in Markdown."""
     case, spins = found["case"], found["rotation"]
@@ -261,7 +266,7 @@ def table(found: Found) -> str:
     for cell in found["gamma"]["ECSE"]:
         for kind, words in (("raw", ""), ("subtracted", ", residual forces subtracted")):
             rows[f"Γ, {cell}{words}: spread, cm⁻¹"] = {
-                way: f"{np.ptp(x[cell][kind]):.2g}" for way, x in found["gamma"].items()
+                way: short(np.ptp(x[cell][kind])) for way, x in found["gamma"].items()
             }
     for k in (1, 4):
         rows[f"relaxed crystals that are {case['group']} within {SYMPRECS[k]:g} Å"] = {
@@ -270,16 +275,16 @@ def table(found: Found) -> str:
         }
     start = f"{spins['ECSE']['start']:.0f} ħ"
     rows[f"angular momentum, {start} at the start: largest change, ħ"] = {
-        way: f"{np.max(x['momentum']):.2g}" for way, x in spins.items()
+        way: short(np.max(x["momentum"])) for way, x in spins.items()
     }
     rows["energy in the same run: largest change, meV/atom"] = {
-        way: f"{np.abs(x['energy']).max():.2g}" for way, x in spins.items()
+        way: short(np.abs(x["energy"]).max()) for way, x in spins.items()
     }
     parts = {way: cubic(x["constants"]) for way, x in found["elastic"].items()}
     for k, name in enumerate(("C11", "C12", "C44")):
-        rows[f"{name}: spread, GPa"] = {way: f"{np.ptp(x[:, k]):.2g}" for way, x in parts.items()}
+        rows[f"{name}: spread, GPa"] = {way: short(np.ptp(x[:, k])) for way, x in parts.items()}
     rows["largest C that no cubic crystal has, GPa"] = {
-        way: f"{x[:, 3].max():.2g}" for way, x in parts.items()
+        way: short(x[:, 3].max()) for way, x in parts.items()
     }
     head = [f"{case['crystal']} and {case['molecule']}", *STYLES]
     lines = [[name, *(cells.get(way, "–") for way in STYLES)] for name, cells in rows.items()]
