@@ -102,7 +102,7 @@ def test_notebook(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
         monkeypatch.setattr("sys.path", [*sys.path])
         scope: dict[str, Any] = {}
         for cell in cells:
-            exec("".join(cell["source"]), scope)
+            exec("".join(line for line in cell["source"] if line[0] != "%"), scope)
         printed = capsys.readouterr().out
     assert "| Si and ethanol | bare | 84 orientations | ECSE |" in printed
 
