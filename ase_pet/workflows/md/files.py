@@ -86,11 +86,12 @@ class Folder:
             self._frames.append(frame)
 
     def keep(self, state: dict[str, np.ndarray]) -> None:
-        """Remember a moment, and write it down if it is time to."""
+        """Remember a moment, and write it down if it is time to; the last waits for `close`."""
         assert self._rows is not None
         assert self._frames is not None
         self.last = Checkpoint(self.identity, state, self._rows.size, self._frames.mark())
-        if time.monotonic() - self._written >= self.settings.checkpoint_seconds:
+        is_due = time.monotonic() - self._written >= self.settings.checkpoint_seconds
+        if is_due and self.last.step < self.settings.total:
             self._write()
 
     def _write(self) -> None:

@@ -19,7 +19,6 @@ from rich.console import Console
 
 from ase_pet.workflows.md import DYNAMICS, FORMATS, MDSettings, run_md
 from ase_pet.workflows.md.checkpoint import NAME, Checkpoint
-from ase_pet.workflows.md.files import Folder
 
 BENCHMARKS = Path(__file__).resolve().parents[4] / "benchmarks"
 Make = Callable[..., Atoms]
@@ -224,18 +223,22 @@ def test_a_kill_before_the_first_checkpoint_leaves_no_older_one(
     assert Checkpoint.read(tmp_path) is None
 
 
-def test_a_kill_before_the_last_files_leaves_no_finished_run(
-    silicon: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("seconds", "last"), [(60.0, None), (1e-9, 27)])
+def test_no_run_counts_as_finished_before_its_last_files_are_there(
+    silicon: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    last: int | None,
 ) -> None:
-    settings = settings_of("nve")
-    run_md(silicon(), settings, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr("ase_pet.workflows.md.files.write_figure", lambda *_: 1 / 0)
-        patch.setattr(Folder, "close", lambda *_: None)
-        with pytest.raises(ZeroDivisionError):
-            run_md(silicon(), settings, tmp_path / "parts")
-    run_md(silicon(), settings, tmp_path / "parts", resume=True)
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    found = []
+    monkeypatch.setattr(
+        "ase_pet.workflows.md.files.write_figure",
+        lambda *_: found.append(Checkpoint.read(tmp_path)),
+    )
+    run_md(silicon(), settings_of("nve", checkpoint_seconds=seconds), tmp_path)
+    assert [checkpoint and checkpoint.step for checkpoint in found] == [last]
+    assert Checkpoint.read(tmp_path).step == 28
 
 
 def test_h5md_in_the_field_s_layout(silicon: Make, tmp_path: Path) -> None:
