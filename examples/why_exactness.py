@@ -24,29 +24,26 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.cluster import Icosahedron
-from ase.stress import full_3x3_to_voigt_6_stress as voigt_stress
-from ase.stress import voigt_6_to_full_3x3_strain as full_strain  # with 1 on the diagonal
-from ase.stress import voigt_6_to_full_3x3_stress as full_stress
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 from scipy.spatial.transform import Rotation
 from why_figures import STYLES, draw_elastic, draw_gamma, draw_groups, draw_rotation
 
 from ase_pet import PETCalculator
-from ase_pet.testing.contracts import transformed, turned
+from ase_pet.testing.contracts import transformed
 from ase_pet.testing.grid import GridAverage
-from ase_pet.units import EV_IN_MEV, EV_PER_A3_IN_GPA, THZ_IN_INVERSE_CM
+from ase_pet.units import EV_IN_MEV, THZ_IN_INVERSE_CM
+from ase_pet.workflows.elastic import ElasticSettings, compute_elastic
 from ase_pet.workflows.md import MDSettings, run_md
 from ase_pet.workflows.output import write_figure, write_json
 from ase_pet.workflows.provenance import provenance
 from ase_pet.workflows.relax import RelaxSettings, relax, space_group
+from ase_pet.workflows.stiffness import rotated
 
 #: Å, tolerances at which the space group is looked for.
 SYMPRECS = [10.0**-k for k in range(1, 7)]
 #: The average takes longest.
 BY_COST = ("bare", "ECSE", "84 orientations")
-#: Largest strain of elastic constants.
-STRAIN = 1e-3
 Calculators = Mapping[str, Any]
 Found = dict[str, Any]
 
@@ -197,18 +194,16 @@ def measure_rotation(case: Case, calc: Any, start: Atoms) -> Found:
 
 
 def measure_elastic(case: Case, calc: Any, crystal: Atoms) -> Found:
-    """Elastic constants [6, 6], GPa, of turned crystals, in the axes of the crystal.
+    """Elastic constants [6, 6] with clamped ions, GPa, of turned crystals, turned back.
 
-    Central differences of the stress, with ions that follow the strain. Stress and strain are
-    turned back, which is the same as to turn the tensor.
+    Strains are small because errors of their square, 4e-4 GPa at 1e-3, are not cubic either.
     """
-    deformed = [full_strain(sign * STRAIN * e) for e in np.eye(6) for sign in (1.0, -1.0)]
+    settings = ElasticSettings(strain=1e-5, relax_ions=False, symmetrize=False)
     constants = []
     for R in turns(case.orientations):
-        strained = [transformed(crystal, R @ F) for F in deformed]
-        stresses = [full_stress(results["stress"]) for results in calc.compute(strained)]
-        back = np.array([voigt_stress(turned(stress, R.T)) for stress in stresses])
-        constants.append((back[0::2] - back[1::2]).T / (2.0 * STRAIN) * EV_PER_A3_IN_GPA)
+        atoms = transformed(crystal, R)
+        atoms.calc = calc
+        constants.append(rotated(compute_elastic(atoms, settings).clamped.C, R.T))
     return {"constants": constants}
 
 
@@ -259,6 +254,11 @@ def measure(case: Case, known: Found, save: Callable[[Found], None]) -> Found:
     return found
 
 
+def short(x: float) -> str:
+    """Two digits, or all of those before the point."""
+    return f"{x:.0f}" if x >= 10.0 else f"{x:.2g}"
+
+
 def table(found: Found) -> str:
     """What the experiments show, in Markdown."""
     case, spins = found["case"], found["rotation"]
@@ -266,7 +266,7 @@ def table(found: Found) -> str:
     for cell in found["gamma"]["ECSE"]:
         for kind, words in (("raw", ""), ("subtracted", ", residual forces subtracted")):
             rows[f"Γ, {cell}{words}: spread, cm⁻¹"] = {
-                way: f"{np.ptp(x[cell][kind]):.2g}" for way, x in found["gamma"].items()
+                way: short(np.ptp(x[cell][kind])) for way, x in found["gamma"].items()
             }
     for k in (1, 4):
         rows[f"relaxed crystals that are {case['group']} within {SYMPRECS[k]:g} Å"] = {
@@ -275,16 +275,16 @@ def table(found: Found) -> str:
         }
     start = f"{spins['ECSE']['start']:.0f} ħ"
     rows[f"angular momentum, {start} at the start: largest change, ħ"] = {
-        way: f"{np.max(x['momentum']):.2g}" for way, x in spins.items()
+        way: short(np.max(x["momentum"])) for way, x in spins.items()
     }
     rows["energy in the same run: largest change, meV/atom"] = {
-        way: f"{np.abs(x['energy']).max():.2g}" for way, x in spins.items()
+        way: short(np.abs(x["energy"]).max()) for way, x in spins.items()
     }
     parts = {way: cubic(x["constants"]) for way, x in found["elastic"].items()}
     for k, name in enumerate(("C11", "C12", "C44")):
-        rows[f"{name}: spread, GPa"] = {way: f"{np.ptp(x[:, k]):.2g}" for way, x in parts.items()}
+        rows[f"{name}: spread, GPa"] = {way: short(np.ptp(x[:, k])) for way, x in parts.items()}
     rows["largest C that no cubic crystal has, GPa"] = {
-        way: f"{x[:, 3].max():.2g}" for way, x in parts.items()
+        way: short(x[:, 3].max()) for way, x in parts.items()
     }
     head = [f"{case['crystal']} and {case['molecule']}", *STYLES]
     lines = [[name, *(cells.get(way, "–") for way in STYLES)] for name, cells in rows.items()]
@@ -301,7 +301,7 @@ def write(out: Path, found: list[Found]) -> None:
         "elastic": draw_elastic(found, cubic),
     }
     for name, figure in figures.items():
-        write_figure(out / f"why_{name}.png", figure)
+        write_figure(out / f"{name}.png", figure)
     print("\n" + "\n\n".join(map(table, found)) + f"\n\nPictures and numbers: {out}/")
 
 

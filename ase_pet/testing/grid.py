@@ -12,6 +12,7 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from scipy.spatial.transform import Rotation
 
 from ase_pet.interfaces.ase_calculator import PETCalculator
+from ase_pet.interfaces.ase_structures import given_or_last
 from ase_pet.testing.contracts import transformed, turned
 
 #: Atoms that are handed to the bare calculator at once.
@@ -66,9 +67,9 @@ class GridAverage(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Evaluate all orientations of one structure and average."""
-        super().calculate(atoms, list(properties), list(system_changes))
-        assert self.atoms is not None
-        self.results = self._average(self.atoms)
+        structure = given_or_last(atoms, self.atoms)
+        super().calculate(structure, list(properties), list(system_changes))
+        self.results = self._average(structure)
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """What the bare calculator says of itself, and the number of orientations."""
