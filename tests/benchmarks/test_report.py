@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+
+from ase_pet.ecse.choice import Choice
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -40,16 +42,18 @@ def test_two_sizes_have_no_exponent(report):
     assert report.slopes([row("bare", n, structure=f"Si {n}") for n in (512, 1000)]) == []
 
 
-def test_the_cheapest_measured_way_goes_before_estimates(report):
+def test_what_auto_takes_is_compared(report):
     rows = [row("O(3), local", 35.0), row("O(3), shared", 30.0), row("SO(3), local", 20.0)]
-    rows += [row("O(3), global", 1.0, estimated=True)]
-    assert report.cheapest(rows, "PET, 1 layer", "water 192", "O(3)")["way"] == "O(3), shared"
-    assert report.cheapest(rows[3:], "PET, 1 layer", "water 192", "O(3)")["way"] == "O(3), global"
-    assert report.cheapest(rows, "PET, 2 layers", "water 192", "O(3)") is None
+    assert report.taken(rows, "PET, 1 layer", "water 192", "O(3)")["way"] == "O(3), local"
+    assert report.taken(rows[1:], "PET, 1 layer", "water 192", "O(3)") is None
+    for name, layers in (("PET, 1 layer", 1), ("PET, 2 layers", 2)):
+        network = SimpleNamespace(n_layers=layers, cutoff=5.0)
+        choice = Choice(ensemble="auto", weights="auto", invariant_atoms=False)
+        assert choice.way(network, 216, periodic=True).ensemble == report.TAKEN[name]
 
 
 def test_goals_say_what_is_met_missed_and_only_estimated(report):
-    rows = [row("O(3), shared", 30.0, residual=1e-9), row("SO(3), shared", 25.0)]
+    rows = [row("O(3), local", 30.0, residual=1e-9), row("SO(3), local", 25.0)]
     rows += [row("grid of 84", 840.0, residual=1e-3), row("grid of 84, metatomic", 200.0)]
     two = {"model": "PET, 2 layers", "structure": "Si 216"}
     rows += [row("O(3), shared", 50.0, estimated=True, **two)]
