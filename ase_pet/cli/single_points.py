@@ -77,7 +77,8 @@ def evaluate_structures(
         write_summary(out.with_suffix(".summary.json"), calculator, settings, energies)
     if json:
         return show_json(results)
-    _show(structures, results, f"{structure}, {calculator.model.path}")
+    models = [Path(path).name for path in calculator.model.path.split(", ")]
+    _show(structures, results, f"{structure}, {' and '.join(models)}")
     return None
 
 

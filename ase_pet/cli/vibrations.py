@@ -156,6 +156,10 @@ def run_phonons(
         return show_json({**found.pop("phonons"), **found})
     for name, rows in found.items():
         show(rows, f"{name}, files in {out if name == 'phonons' else out / name}", as_json=False)
+    if nac is None and len(set(atoms.numbers)) > 1:
+        make_console().print(
+            "without --nac the LO modes of an insulator meet its TO modes at Γ and are too low there"
+        )
     return None
 
 
