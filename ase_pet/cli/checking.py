@@ -86,7 +86,9 @@ def check_model(
     if json:
         show_json(checks.rows)
     else:
-        checks.show(f"{model}: {atoms.get_chemical_formula()}, largest relative deviations")
+        checks.show(
+            f"{Path(model).name}: {atoms.get_chemical_formula()}, largest relative deviations"
+        )
     failed = [row["check"] for row in checks.rows if row["passed"] is False]
     if failed:
         raise RuntimeError(f"{model}: beyond tolerance: {'; '.join(failed)}")
@@ -145,7 +147,10 @@ class _Checks:
         pull = pull_through_cutoff(calculator, self.atoms, cutoff)
         if pull is not None:
             self.pulls[name] = pull
-            energy, forces = Deviations(pull.jumps.energy, None), Deviations(None, pull.jumps.forces)
+            energy, forces = (
+                Deviations(pull.jumps.energy, None),
+                Deviations(None, pull.jumps.forces),
+            )
             self.note(f"cutoff energy, {name}", energy, "energy_jump")
             self.note(f"cutoff forces, {name}", forces, "force_jump")
         progress.advance(f"cutoff, {name}")

@@ -248,6 +248,7 @@ def _groups(numbers: np.ndarray) -> dict[str, np.ndarray]:
 def _spacing(motion: Motion, name: str) -> float:
     if motion.spacing is None:
         raise MissingDataError(
-            f"{name}: the file does not say how many ps are between frames; give it"
+            f"{name}: the file does not say how many ps are between frames; give the spacing "
+            "(--spacing on the command line)"
         )
     return motion.spacing

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ase_pet.units import EV_IN_MEV, THZ_IN_INVERSE_CM
 
@@ -88,6 +89,7 @@ def plot_relaxation(record: RelaxRecord) -> Figure:
     for panel, (label, values, scale) in zip(figure.subplots(1, len(curves)), curves, strict=True):
         panel.plot(values, ".-")
         panel.set(xlabel="step", ylabel=label)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         if (values > 0).all():
             panel.set_yscale(scale)
     return figure

@@ -35,9 +35,7 @@ def test_eval_prints_and_writes_what_the_calculator_says(
     assert summary["settings"]["index"] == ":"
 
 
-def test_the_table_names_models_without_their_folders(
-    run, checkpoint: Path, silicon: Path
-) -> None:
+def test_the_table_names_models_without_their_folders(run, checkpoint: Path, silicon: Path) -> None:
     shown = run("eval", f"{checkpoint},{checkpoint}", silicon).stdout
     assert f"{checkpoint.name} and {checkpoint.name}" in shown
     assert str(checkpoint) not in shown

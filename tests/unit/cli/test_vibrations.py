@@ -75,7 +75,7 @@ def test_of_compounds_the_splitting_that_is_missing_is_told(
 ) -> None:
     atoms = bulk(lattice, "cesiumchloride", a=3.0) if told else bulk(lattice)
     ase.io.write(tmp_path / "x.extxyz", atoms)
-    arguments = ("--supercell", 1, 1, 1, "--mesh", 2, "--band-points", 2, "--no-relax")
+    arguments = ("--supercell", 2, 2, 2, "--mesh", 10, "--band-points", 3, "--no-relax")
     found = run("phonons", "pet-emt", tmp_path / "x.extxyz", *arguments, "--out", tmp_path / "out")
     assert found.exit_code == 0, found.output
     assert ("without --nac" in found.stdout) == told

@@ -55,6 +55,8 @@ def test_forces_that_are_zero_by_symmetry_are_not_drawn_where_the_cell_moved() -
     record = RelaxRecord(True, [1.0, 0.5], [1e-14, 2e-14], [10.0, 11.0], [1.0, 0.0])
     labels = [panel.get_ylabel() for panel in plot_relaxation(record).axes]
     assert labels == ["energy - end, eV", "volume, Å³", "pressure, GPa"]
+    ticks = plot_relaxation(record).axes[0].get_xticks()
+    assert (ticks == np.round(ticks)).all()  # there are no half steps
     still = RelaxRecord(True, [1.0], [1e-14], [10.0], [1.0])
     labels = [panel.get_ylabel() for panel in plot_relaxation(still).axes]
     assert labels == ["energy - end, eV", "largest force, eV/Å"]

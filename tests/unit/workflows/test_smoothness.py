@@ -99,3 +99,5 @@ def test_pictures_show_each_way_and_the_cutoff() -> None:
     figure = plot_rotations({"bare": [1e-2, 2e-2, 0.1], "symmetrized": [0.0, 1e-15]})
     (panel,) = figure.axes
     assert sum(patch.get_height() for patch in panel.patches) == 5
+    ticks = plot_rotations({"bare": [1e-2, 1e-1]}).axes[0].get_yticks()
+    assert (ticks == np.round(ticks)).all()
