@@ -71,18 +71,24 @@ def check_model(
     turns = {"n_rotations": n_rotations, "seed": seed}
     turns["reflections"] = parse_symmetry(symmetry) != "SO(3)"
     checks = _Checks(atoms)
-    with Progress(None if json else make_console(), "checks", len(calculators) + 5) as progress:
+    judged = [name for name in calculators if name != "direct"]  # those are no derivatives
+    total = 1 + len(calculators) + 2 * len(judged)
+    with Progress(None if json else make_console(), "checks", total) as progress:
         checks.replay(found, device, progress)
         checks.rotate(calculators, turns, progress)
-        checks.differentiate(calculators, seed, progress)
-        checks.pull(calculators, found.cutoff, progress)
+        for name in judged:
+            checks.differentiate(name, calculators[name], seed, progress)
+        for name in judged:
+            checks.pull(name, calculators[name], found.cutoff, progress)
     if out is not None:
         settings = {**turns, "structure": str(structure or "of the self-test")}
-        checks.write(out, calculators["symmetrized"], settings)
+        checks.write(out, calculators[judged[-1]], settings)
     if json:
         show_json(checks.rows)
     else:
-        checks.show(f"{model}: {atoms.get_chemical_formula()}, largest relative deviations")
+        checks.show(
+            f"{Path(model).name}: {atoms.get_chemical_formula()}, largest relative deviations"
+        )
     failed = [row["check"] for row in checks.rows if row["passed"] is False]
     if failed:
         raise RuntimeError(f"{model}: beyond tolerance: {'; '.join(failed)}")
@@ -126,30 +132,28 @@ class _Checks:
             progress.advance(f"rotations, {name}")
 
     def differentiate(
-        self, calculators: Mapping[str, PETCalculator], seed: int, progress: Progress
+        self, name: str, calculator: PETCalculator, seed: int, progress: Progress
     ) -> None:
         from ase_pet.workflows.checks import derivative_errors
 
-        for name in ("bare", "symmetrized"):  # direct forces are no derivatives
-            errors = derivative_errors(calculators[name], self.atoms, seed=seed)
-            self.note(f"derivatives, {name}", errors, "forces")
-            progress.advance(f"derivatives, {name}")
+        errors = derivative_errors(calculator, self.atoms, seed=seed)
+        self.note(f"derivatives, {name}", errors, "forces")
+        progress.advance(f"derivatives, {name}")
 
-    def pull(
-        self, calculators: Mapping[str, PETCalculator], cutoff: float, progress: Progress
-    ) -> None:
+    def pull(self, name: str, calculator: PETCalculator, cutoff: float, progress: Progress) -> None:
         from ase_pet.workflows.checks import Deviations
         from ase_pet.workflows.smoothness import pull_through_cutoff
 
-        for name in ("bare", "symmetrized"):
-            pull = pull_through_cutoff(calculators[name], self.atoms, cutoff)
-            if pull is not None:
-                self.pulls[name] = pull
-                energy = Deviations(pull.jumps.energy, None)
-                forces = Deviations(None, pull.jumps.forces)
-                self.note(f"cutoff energy, {name}", energy, "energy_jump")
-                self.note(f"cutoff forces, {name}", forces, "force_jump")
-            progress.advance(f"cutoff, {name}")
+        pull = pull_through_cutoff(calculator, self.atoms, cutoff)
+        if pull is not None:
+            self.pulls[name] = pull
+            energy, forces = (
+                Deviations(pull.jumps.energy, None),
+                Deviations(None, pull.jumps.forces),
+            )
+            self.note(f"cutoff energy, {name}", energy, "energy_jump")
+            self.note(f"cutoff forces, {name}", forces, "force_jump")
+        progress.advance(f"cutoff, {name}")
 
     def write(self, out: Path, calculator: PETCalculator, settings: Mapping[str, Any]) -> None:
         from ase_pet.workflows.output import write_figure, write_summary
@@ -159,7 +163,9 @@ class _Checks:
         write_figure(out / "rotations.png", plot_rotations(self.spreads))
         if self.pulls:
             write_figure(out / "cutoff.png", plot_pulls(self.pulls))
-        found = {"checks": self.rows, "force_errors_of_rotations": self.spreads}
+        found: dict[str, Any] = {"checks": self.rows, "force_errors_of_rotations": self.spreads}
+        for pull in list(self.pulls.values())[:1]:
+            found["pull_through_cutoff"] = {"pair": pull.pair, "n_atoms": pull.n_atoms}
         write_summary(out, calculator, settings, found)
 
     def show(self, title: str) -> None:
@@ -168,20 +174,26 @@ class _Checks:
         console.print(_table(title, self.rows))
         for pull in list(self.pulls.values())[:1]:
             first, second = pull.pair
-            console.print(f"cutoff: atom {second} was pulled away from atom {first}, through it")
+            few = pull.n_atoms < len(self.atoms)
+            among = f", among the {pull.n_atoms} atoms nearest to both" if few else ""
+            console.print(
+                f"cutoff: atom {second} was pulled away from atom {first}, through it{among}"
+            )
 
 
 def _ways(model: Model, symmetry: str, **options: Any) -> dict[str, PETCalculator]:
-    """The ways to evaluate a model, by name, in double precision."""
+    """The ways to evaluate a model that differ, by name, in double precision."""
     from ase_pet import PETCalculator
 
-    exact = {"symmetry": parse_symmetry(symmetry), "dtype": "float64", **options}
-    found = {
-        "bare": PETCalculator(model, **{**exact, "symmetry": None}),
-        "symmetrized": PETCalculator(model, **exact),
-    }
+    wanted = parse_symmetry(symmetry)
+    options = {"dtype": "float64", **options}
+    found = {}
+    if wanted is None or model.potential.backbone.symmetry not in ("O(3)", wanted):
+        found["bare"] = PETCalculator(model, symmetry=None, **options)
+    if wanted is not None:
+        found["symmetrized"] = PETCalculator(model, symmetry=wanted, **options)
     if "forces" in model.direct:
-        found["direct"] = PETCalculator(model, forces="direct", **exact)
+        found["direct"] = PETCalculator(model, forces="direct", symmetry=wanted, **options)
     return found
 
 

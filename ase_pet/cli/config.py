@@ -13,6 +13,8 @@ import typer
 import yaml
 from typer.models import ArgumentInfo
 
+from ase_pet.workflows.provenance import ARGUMENTS
+
 #: At the end of the parameter's name where an argument is given by name.
 _BY_NAME = "_by_name"
 _EMPTY = inspect.Parameter.empty
@@ -43,7 +45,11 @@ def configurable(command: Callable[..., None]) -> Callable[..., None]:
             if value is _EMPTY:
                 raise ValueError(f"{name.upper()}: missing; give it here or by --{name}")
             given[name] = value if value is None else _kind(hints[name])(value)
-        command(**given)
+        token = ARGUMENTS.set({n: str(given[n]) for n in defaults if given[n] is not None})
+        try:
+            command(**given)
+        finally:
+            ARGUMENTS.reset(token)
 
     signature = [*_open(parameters, hints), *_named(defaults, hints)]
     if "config" not in parameters:

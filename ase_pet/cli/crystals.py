@@ -52,12 +52,14 @@ def run_eos(
     json: Json = False,
 ) -> None:
     """Energy over volume: V0, E0, bulk modulus and its derivative."""
+    from ase_pet.workflows.crystal import require_crystal
     from ase_pet.workflows.eos import EOSSettings, compute_eos
 
     check_out(out, folder=True)
     settings = EOSSettings(form, n_volumes, change, relax_atoms, fmax, steps)
     console = None if json else make_console()
     atoms = read_structures(structure, "-1")[0]
+    require_crystal(atoms, "an equation of state needs")
     atoms.calc = calculator
     if relax:
         _relax(atoms, out, console, fmax=fmax, steps=steps, symprec=symprec)
@@ -82,12 +84,14 @@ def run_elastic(
     json: Json = False,
 ) -> None:
     """Elastic constants, moduli and stability; give --dtype float64 for the most."""
+    from ase_pet.workflows.crystal import require_crystal
     from ase_pet.workflows.elastic import ElasticSettings, compute_elastic
 
     check_out(out, folder=True)
     settings = ElasticSettings(strain, relax_ions, fmax, steps, symmetrize, symprec)
     console = None if json else make_console()
     atoms = read_structures(structure, "-1")[0]
+    require_crystal(atoms, "elastic constants need")
     atoms.calc = calculator
     if relax:
         _relax(atoms, out, console, fmax=fmax, steps=steps, symprec=symprec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
 import warnings
@@ -45,6 +46,9 @@ class Commands(TyperGroup):
                 if not ctx.params.get("debug"):
                     warnings.showwarning = _show_warning
                 return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)  # noqa: T201
+            raise
         except Exception as error:
             # Exits and errors of usage carry their exit code; typer shows them itself. A pipe
             # that was closed, as by `| head`, is no error; typer ends silently.
@@ -63,6 +67,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def _sentence(error: Exception) -> str:
     """The message on one line; the class as well where the message was not written for a user."""
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({text}); free some space and give the command again"
     if isinstance(error, ValueError | RuntimeError | OSError | ImportError | ArithmeticError):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text} (`ase-pet --debug ...` shows where)"

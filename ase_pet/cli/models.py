@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 def show_info(
     model: ModelPaths,
     structure: Annotated[
-        Path | None, typer.Option(help="Count what each ensemble takes for this structure.")
+        Path | None,
+        typer.Argument(metavar="STRUCTURE", help="Count what each ensemble takes for it."),
     ] = None,
     symmetry: Symmetry = "O3",
     weights: Weights = "auto",

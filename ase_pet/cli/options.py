@@ -199,10 +199,13 @@ def read_structures(path: Path, index: str = ":") -> list[Atoms]:
     """
     import ase.io
     from ase.io.formats import UnknownFileTypeError
+    from ase.utils import string2index
 
     if not path.is_file():
         what = "a folder; give a file" if path.is_dir() else "no such file; check the path"
         raise ValueError(f"{path}: {what}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty; write it again")
     try:
         found = ase.io.read(path, index)
     except (IndexError, StopIteration) as error:
@@ -216,6 +219,10 @@ def read_structures(path: Path, index: str = ":") -> list[Atoms]:
             "x.extxyz, x.cif or POSCAR"
         ) from error
     except Exception as error:
+        if isinstance(string2index(index), str):  # databases have indices in words
+            raise ValueError(
+                f"--index: expected a number or a slice like 0, : or -10:, got {index!r}"
+            ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: ASE cannot read it as a structure: {reason}") from error
     structures = found if isinstance(found, list) else [found]
@@ -270,12 +277,13 @@ def show(rows: Mapping[str, Any], title: str, *, as_json: bool) -> None:
     """Print named values, as a table of two columns or as JSON."""
     if as_json:
         return show_json(rows)
-    table = Table(title=title, show_header=False)
+    console = make_console()
+    table = Table(title=title, show_header=False, min_width=min(len(title), console.width))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name.replace("_", " "), readable(value))
-    make_console().print(table)
+    console.print(table)
     return None
 
 

@@ -77,7 +77,8 @@ def evaluate_structures(
         write_summary(out.with_suffix(".summary.json"), calculator, settings, energies)
     if json:
         return show_json(results)
-    _show(structures, results, f"{structure}, {calculator.model.path}")
+    models = [Path(path).name for path in calculator.model.path.split(", ")]
+    _show(structures, results, f"{structure}, {' and '.join(models)}")
     return None
 
 
@@ -86,7 +87,8 @@ def _show(structures: list[Atoms], results: list[dict[str, Any]], title: str) ->
 
     from ase_pet.units import EV_PER_A3_IN_GPA
 
-    table = Table(title=title)
+    console = make_console()
+    table = Table(title=title, min_width=min(len(title), console.width))
     uncertain = any("energy_uncertainty" in found for found in results)
     columns = ["", "formula", "energy\neV", "\neV/atom", "max force\neV/Å", "pressure\nGPa"]
     has_dipoles = any("dipole" in found for found in results)
@@ -106,7 +108,7 @@ def _show(structures: list[Atoms], results: list[dict[str, Any]], title: str) ->
             *([_norm(found.get("dipole"))] if has_dipoles else []),
             *([f"{found['energy_uncertainty']:.6f}"] if uncertain else []),
         )
-    make_console().print(table)
+    console.print(table)
 
 
 def _write_results(out: Path, structures: list[Atoms], results: list[dict[str, Any]]) -> None:

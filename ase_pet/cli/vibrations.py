@@ -99,13 +99,13 @@ def run_phonons(
 
     A run that was killed goes on where it stopped if the same command is given again.
     """
+    from ase_pet.workflows.crystal import require_crystal
     from ase_pet.workflows.phonons import (
         PhononSettings,
         bring_to_rest,
         check_change,
         check_changes,
         make_workers,
-        require_crystal,
     )
     from ase_pet.workflows.relax import RelaxSettings
 
@@ -138,7 +138,7 @@ def run_phonons(
     at_rest = RelaxSettings("lbfgs", fmax, cell="shape", symprec=symprec)
     console = None if json else make_console()
     atoms = read_structures(structure, "-1")[0]
-    require_crystal(atoms)
+    require_crystal(atoms, "phonons need")
     atoms.calc = calculator
     if relax:
         bring_to_rest(atoms, to_rest, out / "relax", kept_in=out / "forces", console=console)
@@ -156,6 +156,10 @@ def run_phonons(
         return show_json({**found.pop("phonons"), **found})
     for name, rows in found.items():
         show(rows, f"{name}, files in {out if name == 'phonons' else out / name}", as_json=False)
+    if nac is None and len(set(atoms.numbers)) > 1:
+        make_console().print(
+            "without --nac BORN the LO modes of an insulator are not split from its TO modes at Γ"
+        )
     return None
 
 

@@ -28,15 +28,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ase_pet.errors import CheckpointError
-from ase_pet.formats.files import sha256_of, write_atomically
+from ase_pet.formats.files import sha256_of
 from ase_pet.formats.model import Model
 from ase_pet.formats.networks import ARCHITECTURES, DTYPES, AnyBackbone, build, check_hypers
 from ase_pet.formats.self_test import check_self_test, with_old_weights
-from ase_pet.formats.torch_file import read_plain
+from ase_pet.formats.torch_file import read_plain, write_plain
 from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.last_layer import HasLastLayer, LastLayer
 from ase_pet.potentials.tensors import tensors_of
@@ -97,7 +96,7 @@ def save(model: Model, path: str | Path) -> None:
     where = f"{path} (not written)"
     _check_plain(where, "metadata", content["metadata"])
     from_dict(content, where)
-    write_atomically(path, lambda file: torch.save(content, file))
+    write_plain(path, content)
 
 
 def read(path: str | Path) -> Model:

@@ -1,4 +1,4 @@
-"""Reading of ``torch.save`` files as data: nothing in them is ever executed."""
+"""Files of ``torch.save`` as data: nothing in them is ever executed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ase_pet.errors import CheckpointError
+from ase_pet.formats.files import write_atomically
 
 _BUILTIN = ("builtins.", "__builtin__.")
 _TENSOR_PARTS = {
@@ -37,6 +38,17 @@ class Record:
 
     def __setstate__(self, state: object) -> None:
         self.state = state
+
+
+def write_plain(path: str | Path, content: object) -> None:
+    """Write tensors and plain containers, whole or not at all.
+
+    Raises:
+        OSError: If the file cannot be written; ``torch.save`` itself would not say why.
+    """
+    made = BytesIO()
+    torch.save(content, made)
+    write_atomically(path, lambda file: file.write(made.getbuffer()))
 
 
 def read_plain(path: Path, records: Collection[str] = ()) -> object:

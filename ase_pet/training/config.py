@@ -269,10 +269,12 @@ def read_config(path: Path) -> TrainConfig:
         path: YAML file; paths inside are relative to it.
 
     Raises:
-        ValueError: If it is no YAML mapping in UTF-8, or naming each entry that is missing,
-            unknown or out of range.
+        ValueError: If it is not there or no YAML mapping in UTF-8, or naming each entry that is
+            missing, unknown or out of range.
     """
     path = Path(path).resolve()
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give the recipe, a YAML file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -280,7 +282,7 @@ def read_config(path: Path) -> TrainConfig:
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a YAML mapping, got {type(content).__name__}")
+        raise ValueError(f"{path}: expected a recipe in YAML, lines like `name: mine`")
     try:
         config = TrainConfig.model_validate(content)
     except ValidationError as error:

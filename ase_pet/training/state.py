@@ -6,11 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ase_pet.errors import CheckpointError
-from ase_pet.formats.files import write_atomically
-from ase_pet.formats.torch_file import read_plain
+from ase_pet.formats.torch_file import read_plain, write_plain
 from ase_pet.training.config import TrainConfig
 from ase_pet.training.dataset import Split, fingerprint
 
@@ -38,8 +35,7 @@ def save_state(state: dict[str, Any], path: Path, run: str) -> None:
         path: File to write or replace.
         run: Fingerprint of the run.
     """
-    content = {"run": run, **state}
-    write_atomically(path, lambda file: torch.save(content, file))
+    write_plain(path, {"run": run, **state})
 
 
 def load_state(path: Path, run: str) -> dict[str, Any]:

@@ -146,7 +146,10 @@ def mean_squared_displacement(motion: Motion, window: tuple[float, float] | None
     """
     spacing, size = _spacing(motion, "msd"), len(motion) // N_BLOCKS
     if size < 10:
-        raise MissingDataError(f"msd: expected at least {10 * N_BLOCKS} frames, got {len(motion)}")
+        raise MissingDataError(
+            f"msd: expected at least {10 * N_BLOCKS} frames, got {len(motion)}; run longer or "
+            "record more often"
+        )
     longest = (size - 1) * spacing
     window = window or (0.1 * longest, 0.5 * longest)
     if not 0 <= window[0] < window[1] <= longest * (1 + 1e-9):
@@ -205,7 +208,7 @@ def vibrational_density_of_states(motion: Motion, n_segments: int = 4) -> VDOS:
     if len(motion) < 16 * n_segments:
         raise MissingDataError(
             f"vdos: expected at least {16 * n_segments} frames for {n_segments} segment(s), got "
-            f"{len(motion)}"
+            f"{len(motion)}; run longer or record more often"
         )
     frequencies, power = welch(
         motion.velocities,
@@ -245,6 +248,7 @@ def _groups(numbers: np.ndarray) -> dict[str, np.ndarray]:
 def _spacing(motion: Motion, name: str) -> float:
     if motion.spacing is None:
         raise MissingDataError(
-            f"{name}: the file does not say how many ps are between frames; give it"
+            f"{name}: the file does not say how many ps are between frames; give the spacing "
+            "(--spacing on the command line)"
         )
     return motion.spacing

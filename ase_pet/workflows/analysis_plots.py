@@ -9,14 +9,16 @@ from ase_pet.workflows.analysis import MSD, RDF, VDOS
 
 
 def plot_rdf(rdf: RDF) -> Figure:
-    """Radial distribution functions over the distance."""
-    figure = Figure(figsize=(6, 4), layout="constrained", dpi=120)
-    panel = figure.subplots()
-    for name, g in rdf.g.items():
-        panel.plot(rdf.distances, g, label=name)
-    panel.axhline(1.0, color="0.6", linewidth=0.8)
-    panel.set(xlabel="distance, Å", ylabel="g", xlim=(0, None), ylim=(0, None))
-    panel.legend()
+    """Radial distribution functions over the distance, each on a scale of its own."""
+    n_rows = len(rdf.g)
+    figure = Figure(figsize=(6, max(4, 1.7 * n_rows)), layout="constrained", dpi=120)
+    panels = figure.subplots(n_rows, 1, sharex=True, squeeze=False)[:, 0]
+    for k, (panel, (name, g)) in enumerate(zip(panels, rdf.g.items(), strict=True)):
+        panel.plot(rdf.distances, g, color=f"C{k}", label=name)
+        panel.axhline(1.0, color="0.6", linewidth=0.8)
+        panel.set(ylabel="g", xlim=(0, None), ylim=(0, None))
+        panel.legend()
+    panels[-1].set(xlabel="distance, Å")
     return figure
 
 

@@ -74,7 +74,7 @@ def analyze(
         with _unless_missing(left_out, kind, asked=bool(kinds)):
             found[kind] = work[kind]()
     if len(left_out) == len(KINDS):
-        raise ValueError("; ".join(left_out.values()))
+        raise ValueError("; ".join(f"{kind}: {why}" for kind, why in left_out.items()))
     if left_out:
         found["left_out"] = left_out
     write_json(out / "analysis.json", {**provenance(), **found})
@@ -89,7 +89,7 @@ def _unless_missing(left_out: dict[str, str], kind: str, *, asked: bool) -> Iter
     except MissingDataError as error:
         if asked:
             raise
-        left_out[kind] = str(error)
+        left_out[kind] = str(error).removeprefix(f"{kind}: ")
 
 
 def _rdf(motion: Motion, out: Path, r_max: float) -> dict[str, Any]:

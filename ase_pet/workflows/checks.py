@@ -23,6 +23,9 @@ from ase_pet.testing.tolerances import FLOAT64
 #: Contracts are measured here, and judged by who shows them.
 _UNLIMITED = {**FLOAT64, "forces": np.inf, "virial": np.inf}
 
+#: Atoms that are evaluated at once at most, unless one structure has more.
+_BATCH_ATOMS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Deviations:
@@ -84,7 +87,11 @@ def each_rotation(
     if reflections:
         turns[1::2] *= -1.0
     ask = calculator_evaluator(calculator)
-    first, *others = ask([atoms, *(transformed(atoms, turn) for turn in turns)])
+    every = [atoms, *(transformed(atoms, turn) for turn in turns)]
+    size = max(1, _BATCH_ATOMS // max(1, len(atoms)))
+    first, *others = (
+        result for k in range(0, len(every), size) for result in ask(every[k : k + size])
+    )
     found = []
     for R, other in zip(turns, others, strict=True):
         virial = None

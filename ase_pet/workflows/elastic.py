@@ -11,9 +11,9 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from rich.console import Console
 
-from ase_pet.interfaces.ase_structures import has_volume
 from ase_pet.units import EV_PER_A3_IN_GPA
 from ase_pet.workflows.batches import evaluate_all
+from ase_pet.workflows.crystal import require_crystal
 from ase_pet.workflows.output import write_csv, write_figure, write_summary
 from ase_pet.workflows.plots_mechanics import plot_young
 from ase_pet.workflows.progress import Progress
@@ -127,11 +127,7 @@ def compute_elastic(
     """
     if atoms.calc is None:
         raise ValueError("atoms: no calculator attached; set atoms.calc first")
-    if not (atoms.pbc.all() and has_volume(atoms)):
-        raise ValueError(
-            "atoms: elastic constants need a crystal, periodic in three directions, got "
-            f"pbc={atoms.pbc.tolist()}"
-        )
+    require_crystal(atoms, "elastic constants need")
     frame = atoms.cell.standard_form()[1]
     strained = [
         _strained(atoms, frame, sign * settings.strain * row)

@@ -14,9 +14,9 @@ from ase.eos import EquationOfState
 from rich.console import Console
 from scipy.optimize import OptimizeWarning
 
-from ase_pet.interfaces.ase_structures import has_volume
 from ase_pet.units import EV_IN_MEV, EV_PER_A3_IN_GPA
 from ase_pet.workflows.batches import evaluate_all
+from ase_pet.workflows.crystal import require_crystal
 from ase_pet.workflows.output import write_csv, write_figure, write_summary
 from ase_pet.workflows.plots_mechanics import plot_eos
 from ase_pet.workflows.progress import Progress
@@ -128,11 +128,7 @@ def compute_eos(
     """
     if atoms.calc is None:
         raise ValueError("atoms: no calculator attached; set atoms.calc first")
-    if not (atoms.pbc.all() and has_volume(atoms)):
-        raise ValueError(
-            "atoms: an equation of state needs a crystal, periodic in three directions, got "
-            f"pbc={atoms.pbc.tolist()}"
-        )
+    require_crystal(atoms, "an equation of state needs")
     factors = 1.0 + np.linspace(-settings.change, settings.change, settings.n_volumes)
     scaled = [_scaled(atoms, factor) for factor in factors]
     if settings.relax_atoms:

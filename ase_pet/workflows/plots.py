@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ase_pet.units import EV_IN_MEV, THZ_IN_INVERSE_CM
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
     from ase_pet.workflows.phonons import PhononRecord
     from ase_pet.workflows.relax import RelaxRecord
+
+#: eV/Å; forces below are zero but for rounding.
+_ROUNDING = 1e-8
+_UNITS = {"_kJ_per_mol": ", kJ/mol", "_J_per_K_mol": ", J/(K mol)"}
 
 
 def plot_md(columns: Mapping[str, np.ndarray], n_atoms: int, *, periodic: bool) -> Figure:
@@ -27,6 +32,8 @@ def plot_md(columns: Mapping[str, np.ndarray], n_atoms: int, *, periodic: bool) 
         periodic: Whether any axis is periodic; angular momentum is then not conserved by nature.
     """
     more = [name for name in ("pressure_GPa", "volume_A3") if name in columns]
+    if more and np.ptp(columns[more[-1]]) == 0.0:  # a volume that is kept
+        del more[-1]
     n_rows = 3 if more else 2
     figure = Figure(figsize=(8, 3 * n_rows), layout="constrained", dpi=120)
     panels = figure.subplots(n_rows, 2, sharex=True).flat
@@ -66,17 +73,23 @@ def plot_md(columns: Mapping[str, np.ndarray], n_atoms: int, *, periodic: bool) 
 
 
 def plot_relaxation(record: RelaxRecord) -> Figure:
-    """Energy, largest force and, where there is a cell, volume over the steps."""
-    curves = [
-        ("energy - end, eV", np.array(record.energies) - record.energies[-1], "linear"),
-        ("largest force, eV/Å", np.array(record.forces), "log"),
-    ]
-    if np.ptp(record.volumes or [0.0]) > 0:
+    """Energy and largest force over the steps and, where the cell changed, volume and pressure.
+
+    Forces that are zero by symmetry are left out where something else moved.
+    """
+    forces = np.array(record.forces)
+    curves = [("energy - end, eV", np.array(record.energies) - record.energies[-1], "linear")]
+    moved = np.ptp(record.volumes or [0.0]) > 0
+    if forces.max() > _ROUNDING or not moved:
+        curves.append(("largest force, eV/Å", forces, "log"))
+    if moved:
         curves.append(("volume, Å³", np.array(record.volumes), "linear"))
+        curves.append(("pressure, GPa", np.array(record.pressures), "linear"))
     figure = Figure(figsize=(4 * len(curves), 3.5), layout="constrained", dpi=120)
     for panel, (label, values, scale) in zip(figure.subplots(1, len(curves)), curves, strict=True):
         panel.plot(values, ".-")
         panel.set(xlabel="step", ylabel=label)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         if (values > 0).all():
             panel.set_yscale(scale)
     return figure
@@ -101,8 +114,11 @@ def plot_bands(phonons: Mapping[str, PhononRecord]) -> Figure:
             left.plot(x, frequencies * THZ_IN_INVERSE_CM, **style)
         density = np.asarray(record.dos.dos) / THZ_IN_INVERSE_CM
         right.plot(density, record.dos.frequency_points * THZ_IN_INVERSE_CM, **style, label=name)
+    drawn = np.concatenate([line.get_ydata() for line in left.lines])
+    lowest, highest = 1.05 * min(drawn.min(), 0.0), 1.05 * drawn.max()
+    imaginary = lowest < -0.01 * highest
+    left.set(ylabel="frequency, cm⁻¹", ylim=(lowest if imaginary else 0.0, highest))
     mark_path(left, next(iter(phonons.values())).bands)
-    left.set(ylabel="frequency, cm⁻¹")
     right.set(xlabel="DOS, states/cm⁻¹", xlim=(0, None))
     for panel in (left, right):
         panel.axhline(0.0, color="0.6", linewidth=0.8)
@@ -132,9 +148,16 @@ def plot_thermal(columns: Mapping[str, np.ndarray]) -> Figure:
     Args:
         columns: ``temperature_K`` and what to draw over it, the unit in each name.
     """
+
+    def label(name: str) -> str:
+        for ending, unit in _UNITS.items():
+            name = name.replace(ending, unit)
+        return name.replace("_", " ")
+
     figure = Figure(figsize=(10, 3.2), layout="constrained", dpi=120)
+    figure.suptitle("per mole of primitive cells", fontsize="medium")
     names = [name for name in columns if name != "temperature_K"]
     for panel, name in zip(figure.subplots(1, len(names)), names, strict=True):
         panel.plot(columns["temperature_K"], columns[name])
-        panel.set(xlabel="temperature, K", ylabel=name.replace("_", " "))
+        panel.set(xlabel="temperature, K", ylabel=label(name))
     return figure

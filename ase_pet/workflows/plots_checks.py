@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ase_pet.workflows.smoothness import Pull
 
@@ -25,6 +26,7 @@ def plot_rotations(errors: Mapping[str, Sequence[float]]) -> Figure:
     for name, values in shown.items():
         panel.hist(values, bins=bins.tolist(), label=name, alpha=0.7)
     panel.set(xscale="log", xlabel="largest deviation of a force, relative", ylabel="rotations")
+    panel.yaxis.set_major_locator(MaxNLocator(integer=True))
     panel.legend()
     return figure
 

@@ -43,10 +43,10 @@ def plot_young(record: ElasticRecord) -> Figure:
         panel = figure.add_subplot(1, 3, k + 1, projection="polar")
         directions = np.zeros((len(angle), 3))
         directions[:, k], directions[:, (k + 1) % 3] = np.cos(angle), np.sin(angle)
-        for name, tensor in tensors.items():
+        for (name, tensor), line in zip(tensors.items(), ("-", "--"), strict=True):
             if tensor is not None and tensor.stable:
                 along = Stiffness(record.conventional(tensor)).young(directions)
-                panel.plot(angle, along, label=name if k == 0 else None)
+                panel.plot(angle, along, line, label=name if k == 0 else None)
         panel.set_title(f"Young's modulus in {axes}, GPa", fontsize="medium")
         panel.yaxis.set_major_locator(MaxNLocator(4))
     figure.legend(loc="outside lower center", ncols=2)

@@ -187,7 +187,7 @@ def relax(
                 if trajectory is not None:
                     trajectory.write()
                 if record.n_steps:
-                    progress.advance(f"{record.energies[-1]:.4f} eV, {record.forces[-1]:.4f} eV/Å")
+                    progress.advance(_last(record, settings))
     finally:
         if trajectory is not None:
             trajectory.close()
@@ -245,6 +245,13 @@ def _target(atoms: Atoms, settings: RelaxSettings) -> Any:
         return atoms
     pressure = settings.pressure / EV_PER_A3_IN_GPA
     return FrechetCellFilter(atoms, scalar_pressure=pressure, **CELLS[settings.cell])
+
+
+def _last(record: RelaxRecord, settings: RelaxSettings) -> str:
+    """Where a relaxation is."""
+    shown = f"{record.energies[-1]:.4f} eV, {record.forces[-1]:.4f} eV/Å"
+    pressed = settings.cell != "fixed" and record.pressures
+    return f"{shown}, {record.pressures[-1]:.3f} GPa" if pressed else shown
 
 
 def _note(record: RelaxRecord, atoms: Atoms) -> None:

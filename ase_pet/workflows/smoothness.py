@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.geometry import find_mic
 from ase.neighborlist import neighbor_list
 
 from ase_pet.testing.evaluators import Evaluation, calculator_evaluator
@@ -16,6 +17,8 @@ from ase_pet.workflows.checks import Deviations
 
 #: Å, on either side of the cutoff.
 _WINDOW = 0.25
+#: Atoms that are evaluated at most, some sixty times.
+_MOST_ATOMS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +27,7 @@ class Pull:
 
     Attributes:
         pair: Numbers of the atom that rests and of the one that is pulled.
+        n_atoms: How many atoms were evaluated, the pair among them.
         cutoff: Å.
         distances: [n], Å, between them, in order.
         energies: [n], eV.
@@ -33,6 +37,7 @@ class Pull:
     """
 
     pair: tuple[int, int]
+    n_atoms: int
     cutoff: float
     distances: np.ndarray
     energies: np.ndarray
@@ -43,7 +48,7 @@ class Pull:
 def pull_through_cutoff(calculator: Calculator, atoms: Atoms, cutoff: float) -> Pull | None:
     """Pull the atom nearest to the cutoff of another through it, and hunt for jumps.
 
-    Of a cell of one atom, 2 × 2 × 2 are taken.
+    Of a cell of one atom, 2 × 2 × 2 are taken, of many atoms the 64 nearest to the pair, cut out.
 
     Args:
         calculator: The model, in double precision.
@@ -58,6 +63,9 @@ def pull_through_cutoff(calculator: Calculator, atoms: Atoms, cutoff: float) -> 
     if len(atoms) == 1 or np.isinf(cutoff):
         return None
     rest, pulled, vector = _nearest_to(atoms, cutoff)
+    pair = (rest, pulled)
+    if len(atoms) > _MOST_ATOMS:
+        atoms, rest, pulled = _cut_out(atoms, rest, pulled, vector), 0, 1
     direction = vector / np.linalg.norm(vector)
     ask = calculator_evaluator(calculator)
     seen: dict[float, tuple[float, float]] = {}
@@ -83,7 +91,7 @@ def pull_through_cutoff(calculator: Calculator, atoms: Atoms, cutoff: float) -> 
     energies, forces = np.array([seen[x] for x in distances]).T
     sizes = (max(1.0, float(np.abs(values).max())) for values in (energies, forces))
     far = (value / size for value, size in zip((jump.energy, jump.forces), sizes, strict=True))
-    return Pull((rest, pulled), cutoff, distances, energies, forces, Deviations(*far))
+    return Pull(pair, len(atoms), cutoff, distances, energies, forces, Deviations(*far))
 
 
 def _nearest_to(atoms: Atoms, cutoff: float) -> tuple[int, int, np.ndarray]:
@@ -95,3 +103,13 @@ def _nearest_to(atoms: Atoms, cutoff: float) -> tuple[int, int, np.ndarray]:
     off = np.where(different, np.abs(distances - cutoff), np.inf)
     k = int(off.argmin())
     return int(first[k]), int(second[k]), vectors[k]
+
+
+def _cut_out(atoms: Atoms, first: int, second: int, vector: np.ndarray) -> Atoms:
+    """The atoms nearest to the middle of a pair, which comes first, without a cell."""
+    middle = atoms.positions[first] + 0.5 * vector
+    places, distances = find_mic(atoms.positions - middle, atoms.cell, atoms.pbc)
+    pair = [first, second]
+    places[pair], distances[pair] = [-0.5 * vector, 0.5 * vector], [-2.0, -1.0]
+    kept = np.argsort(distances)[:_MOST_ATOMS]
+    return Atoms(atoms.numbers[kept], places[kept])

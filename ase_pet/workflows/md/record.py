@@ -91,7 +91,7 @@ class MDRecord:
         }
         for name in sorted({"pressure_GPa", "volume_A3"} & there.keys()):
             found |= {f"mean_{name}": float(there[name].mean())}
-            found |= {f"std_{name}": float(there[name].std())}
+            found |= {f"std_{name}": float((there[name] - there[name][0]).std())}
         if len(time_ps) > 2 and "conserved_eV" in there:
             conserved = there["conserved_eV"] * EV_IN_MEV / self.n_atoms
             slope, start = np.polyfit(time_ps, conserved, 1)

@@ -71,7 +71,10 @@ class MDSettings:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if self.temperature is None and self.dynamics != "nve":
-            raise ValueError(f"temperature: {self.dynamics!r} needs one in K, got None")
+            raise ValueError(
+                f"temperature: {self.dynamics!r} needs one, got None; give it in K (--temperature "
+                "on the command line)"
+            )
         for name in ("temperature", "end_temperature"):
             kelvin = getattr(self, name)
             if kelvin is not None and not 0 < kelvin < self.max_temperature:

@@ -1,7 +1,6 @@
 """Phonons through phonopy: harmonic, Grüneisen parameters, the quasi-harmonic approximation."""
 
 from ase_pet.workflows.phonons.bands import band_path
-from ase_pet.workflows.phonons.cells import require_crystal
 from ase_pet.workflows.phonons.forces import evaluate_forces, make_workers
 from ase_pet.workflows.phonons.gruneisen import GruneisenRecord, check_change, compute_gruneisen
 from ase_pet.workflows.phonons.harmonic import PhononRecord, compute_phonons
@@ -23,5 +22,4 @@ __all__ = [
     "compute_qha",
     "evaluate_forces",
     "make_workers",
-    "require_crystal",
 ]

@@ -10,22 +10,12 @@ from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 from phonopy.structure.cells import guess_primitive_matrix
 
-from ase_pet.interfaces.ase_structures import has_volume
 from ase_pet.interfaces.calculator_options import STATE, state_of
+from ase_pet.workflows.crystal import require_crystal
 from ase_pet.workflows.phonons.settings import PhononSettings
 
 #: Charge and spin multiplicity of a cell of which every repeat is a copy.
 _NEUTRAL = {"charge": 0.0, "spin": 1.0}
-
-
-def require_crystal(atoms: Atoms) -> None:
-    """Raise ``ValueError`` unless a structure is periodic in three directions."""
-    if not (atoms.pbc.all() and has_volume(atoms)):
-        raise ValueError(
-            "atoms: phonons need a crystal, periodic in three directions, got "
-            f"pbc={atoms.pbc.tolist()} and the cell {atoms.cell.tolist()}; set both in the "
-            "structure or give another one"
-        )
 
 
 def displaced_phonopy(atoms: Atoms, settings: PhononSettings) -> Phonopy:
@@ -35,7 +25,7 @@ def displaced_phonopy(atoms: Atoms, settings: PhononSettings) -> Phonopy:
         ValueError: If the structure is no crystal, or its charge or spin says nothing of its
             supercell.
     """
-    require_crystal(atoms)
+    require_crystal(atoms, "phonons need")
     repeats = repeats_of(atoms, settings)
     _check_state(atoms, repeats)
     unit_cell = _phonopy_atoms(atoms)

@@ -10,7 +10,8 @@ from pathlib import Path
 from ase import Atoms
 from rich.console import Console
 
-from ase_pet.workflows.phonons.cells import repeats_of, require_crystal
+from ase_pet.workflows.crystal import require_crystal
+from ase_pet.workflows.phonons.cells import repeats_of
 from ase_pet.workflows.phonons.harmonic import PhononRecord, compute_phonons
 from ase_pet.workflows.phonons.settings import PhononSettings
 from ase_pet.workflows.phonons.store import Store
@@ -62,7 +63,7 @@ def phonons_at(
         ValueError: If the structure is no crystal.
         RuntimeError: If a relaxation does not converge.
     """
-    require_crystal(atoms)
+    require_crystal(atoms, "phonons need")
     settings = replace(settings, supercell=repeats_of(atoms, settings))
     points = []
     for change in changes:

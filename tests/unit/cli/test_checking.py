@@ -7,14 +7,17 @@ import json
 from pathlib import Path
 
 import pytest
+from ase.build import bulk
 
+from ase_pet import PETCalculator
 from ase_pet.formats import Model, native
 from ase_pet.potentials.total import Total
-from ase_pet.workflows import smoothness
+from ase_pet.workflows import checks, smoothness
+from ase_pet.workflows.checks import each_rotation
 from ase_pet.workflows.smoothness import pull_through_cutoff
 from tests.foreign_metatrain import checkpoint as checkpoint_of
 from tests.foreign_metatrain import write
-from tests.tiny import tiny_modern_pet
+from tests.tiny import tiny_modern_pet, tiny_tensornet
 
 
 def test_check_passes_for_a_sound_model(run, checkpoint: Path) -> None:
@@ -48,6 +51,36 @@ def test_check_takes_a_structure_and_draws(
     assert summary["settings"]["structure"] == str(silicon)
     again = run("check", checkpoint, "--structure", silicon, "--n-rotations", 3, "--json")
     assert json.loads(again.stdout) == summary["checks"]
+    assert summary["pull_through_cutoff"]["n_atoms"] == 8
+
+
+def test_a_model_that_is_exact_by_itself_is_evaluated_once(run, tmp_path: Path) -> None:
+    native.save(Model(Total(tiny_tensornet()), "float64", architecture="tensornet"), tmp_path / "m")
+    found = run("check", tmp_path / "m", "--n-rotations", 2, "--json")
+    assert found.exit_code == 0, found.stderr
+    names = {row["check"] for row in json.loads(found.stdout)}
+    assert "rotations, symmetrized" in names
+    assert not any("bare" in name for name in names)
+    bare = run("check", tmp_path / "m", "--n-rotations", 2, "--symmetry", "none", "--json")
+    names = {row["check"] for row in json.loads(bare.stdout)}
+    assert "derivatives, bare" in names
+    assert not any("symmetrized" in name for name in names)
+
+
+def test_large_structures_are_checked_in_parts(run, checkpoint: Path, tmp_path: Path) -> None:
+    bulk("Si", cubic=True).repeat((3, 3, 1)).write(tmp_path / "si.xyz", format="extxyz")
+    found = run("check", checkpoint, tmp_path / "si.xyz", "--n-rotations", 1)
+    assert found.exit_code == 0, found.stderr
+    assert "among the 64 atoms nearest to both" in found.stdout
+
+
+def test_rotations_are_evaluated_in_batches_of_bounded_size(model: Model, monkeypatch) -> None:
+    calculator, sizes = PETCalculator(model, symmetry=None), []
+    compute = calculator.compute
+    monkeypatch.setattr(calculator, "compute", lambda s: sizes.append(len(s)) or compute(s))
+    monkeypatch.setattr(checks, "_BATCH_ATOMS", 4)
+    assert len(each_rotation(calculator, bulk("Si"), n_rotations=5)) == 5
+    assert sizes == [2, 2, 2]
 
 
 @pytest.mark.parametrize("part", ["energy", "forces"])

@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 
 from ase_pet.cli.config import configurable
 from ase_pet.cli.main import Commands
+from ase_pet.workflows.provenance import provenance
 
 
 @pytest.fixture
 def ask(tmp_path: Path):
     """A command that tells what it was given."""
     seen: dict[str, Any] = {}
+    told: dict[str, Any] = {}
 
     def command(
         model: Annotated[str, typer.Argument(metavar="MODEL")],
@@ -33,6 +35,7 @@ def ask(tmp_path: Path):
         name: Annotated[str | None, typer.Option("--label", "-l")] = None,
     ) -> None:
         seen.update(locals())
+        told.update(provenance()["arguments"])
 
     app = typer.Typer(cls=Commands)
     app.command("go")(configurable(command))
@@ -40,6 +43,7 @@ def ask(tmp_path: Path):
 
     def invoke(text: str, *arguments: object) -> dict[str, Any] | str:
         seen.clear()
+        told.clear()
         path = tmp_path / "run.yaml"
         path.write_text(text)
         given = ["go", *map(str, arguments)]
@@ -47,7 +51,10 @@ def ask(tmp_path: Path):
         if found.exit_code:
             assert len(found.stderr.splitlines()) == 1
             return found.stderr.replace(f"{path}", "run.yaml")
-        return {k: v for k, v in seen.items() if k != "seen"}
+        arguments = {k: str(seen[k]) for k in ("model", "structure", "extra") if seen[k]}
+        assert told == arguments  # a summary tells them, wherever they come from
+        assert provenance()["arguments"] == {}
+        return {k: v for k, v in seen.items() if k not in ("seen", "told")}
 
     return invoke
 

@@ -6,14 +6,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 from typer.testing import CliRunner
 
 from ase_pet import PETCalculator, __version__, training
 from ase_pet.cli import app
+from ase_pet.cli.main import _sentence
 from ase_pet.errors import CheckpointError
-from ase_pet.formats import native
+from ase_pet.formats import Model, native
 
 COMMANDS = (
     "eval", "relax", "eos", "elastic", "md", "phonons", "check", "info", "convert", "train",
@@ -66,7 +68,9 @@ def test_version(run) -> None:
         (("eval", "{model}", "none.xyz"), "none.xyz: no such file"),
         (("eval", "{model}", "{model}"), "ASE cannot read it as a structure"),
         (("eval", "{model}", "{silicon}", "--index", "9"), "no structure of index 9 in it"),
+        (("eval", "{model}", "{silicon}", "--index", "last"), "--index: expected a number or a"),
         (("eval", "{model}", "{folder}"), "a folder; give a file"),
+        (("eval", "{model}", "{nothing}"), "the file is empty; write it again"),
         (("eval", "{model}", "{silicon}", "--symmetry", "O4"), "expected O3, SO3 or none"),
         (("eval", "{model}", "{silicon}", "--device", "tpu"), "device: expected 'auto'"),
         (("eval", "{model}", "{silicon}", "--dtype", "half"), "dtype: expected 'float32'"),
@@ -76,9 +80,13 @@ def test_version(run) -> None:
         (("relax", "{model}", "{silicon}", "--cell", "free"), "cell: expected one of"),
         (("phonons", "{model}", "{molecule}", "--no-relax"), "phonons need a crystal"),
         (("phonons", "{model}", "{molecule}"), "phonons need a crystal"),
+        (("eos", "{model}", "{molecule}"), "an equation of state needs a crystal"),
+        (("elastic", "{model}", "{molecule}"), "elastic constants need a crystal"),
+        (("md", "{model}", "{silicon}", "--dynamics", "bussi"), "give it in K (--temperature on"),
+        (("analyze", "{molecule}", "--kinds", "msd"), "(--spacing on the command line)"),
         (("phonons", "{model}", "{silicon}", "--no-relax", "--fmax", "-1"), "fmax: expected"),
         (("md", "{model}", "{silicon}", "--seed", "-1"), "seed: expected 0 or more"),
-        (("md", "{model}", "{silicon}", "--repeat", "-1", "1", "1"), "--repeat: expected three"),
+        (("md", "{model}", "{silicon}", "--repeat", "-1", "1", "1"), "repeat: expected three"),
         (("md", "{model}", "{silicon}"), "(--temperature on the command line)"),
         (("check", "{model}", "--n-rotations", "0"), "n_rotations: expected 1 or more, got 0"),
         (("check", "{model}", "none.xyz"), "none.xyz: no such file"),
@@ -86,7 +94,7 @@ def test_version(run) -> None:
         (("convert", "{model}", "{model}"), "exists; give another name or --force"),
         (("convert", "{model}", "new.pt", "--note", "x"), "--note: expected NAME=TEXT"),
         (("evaluate", "{model}", "{silicon}", "--where", "x"), "--where: expected NAME=VALUE"),
-        (("train", "none.yaml"), "none.yaml"),
+        (("train", "none.yaml"), "none.yaml: no such file; give the recipe"),
     ],
 )
 def test_failures_are_one_sentence(
@@ -97,6 +105,7 @@ def test_failures_are_one_sentence(
     for name, text in {
         "copper": "1\nCu\nCu 0 0 0\n",
         "empty": "0\n\n",
+        "nothing": "",
         "molecule": "2\nSi2\nSi 0 0 0\nSi 0 0 2.2\n",
     }.items():
         files[name] = folder / f"{name}.xyz"
@@ -200,3 +209,28 @@ def test_as_a_program() -> None:
     assert found.stdout == ""
     assert found.stderr.startswith("error: none.pt: no such file")
     assert found.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_told(model: Model, tmp_path: Path, monkeypatch) -> None:
+    opened = Path.open
+
+    def full(path: Path, mode: str) -> IO[bytes]:
+        return opened(Path("/dev/full"), "wb") if mode == "xb" else opened(path, mode)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OSError, match="No space left on device") as failed:
+        native.save(model, tmp_path / "new.pt")
+    assert _sentence(failed.value).startswith("the disk is full ([Errno 28]")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_command_says_so(run, silicon: Path, monkeypatch) -> None:
+    def interrupted(*given: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ase_pet.cli.options.read_structures", interrupted)
+    monkeypatch.setattr("ase_pet.cli.models.read_structures", interrupted)
+    found = run("info", "pet-si", silicon)
+    assert found.exit_code == 130
+    assert found.stderr.startswith("interrupted\n")

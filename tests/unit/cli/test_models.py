@@ -58,7 +58,7 @@ def test_long_range_is_told_checked_and_converted(run, tmp_path: Path) -> None:
 def test_info_counts_what_ensembles_take(
     run, checkpoint: Path, silicon: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = json.loads(run("info", checkpoint, "--structure", silicon, "--json").stdout)
+    rows = json.loads(run("info", checkpoint, silicon, "--json").stdout)
     assert rows["elements"] == "Si"
     cost = {row["ensemble"]: row for row in rows["cost"]}
     assert list(cost) == ["bare", "local", "shared", "global"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import ase.io
@@ -24,3 +25,13 @@ def test_relax_writes_its_files_also_if_it_does_not_converge(
     assert rows["converged"] is True
     assert rows["space_group"] == ["Fd-3m (227)", "Fd-3m (227)"]
     assert rows["largest_displacement_A"] > 0.01
+
+
+def test_progress_tells_the_pressure_where_the_cell_moves(
+    run, checkpoint: Path, silicon: Path, tmp_path: Path
+) -> None:
+    options = ("--fmax", 1e-9, "--out", tmp_path / "out")
+    lines = run("relax", checkpoint, silicon, *options, "--steps", 1, "--cell", "full").stdout
+    assert re.search(r"fire: 1/1 .* eV/Å, -?\d+\.\d{3} GPa", lines)
+    lines = run("relax", checkpoint, silicon, *options, "--steps", 1).stdout
+    assert "GPa\n" not in lines.partition("relaxation")[0]

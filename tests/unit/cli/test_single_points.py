@@ -35,6 +35,12 @@ def test_eval_prints_and_writes_what_the_calculator_says(
     assert summary["settings"]["index"] == ":"
 
 
+def test_the_table_names_models_without_their_folders(run, checkpoint: Path, silicon: Path) -> None:
+    shown = run("eval", f"{checkpoint},{checkpoint}", silicon).stdout
+    assert f"{checkpoint.name} and {checkpoint.name}" in shown
+    assert str(checkpoint) not in shown
+
+
 def test_many_structures_show_progress(
     run, checkpoint: Path, silicon: Path, tmp_path: Path
 ) -> None:

@@ -69,6 +69,18 @@ def test_everything_at_once(
     assert names >= {"gruneisen.csv", "gruneisen.png", "summary.json", "volume-0.9800"}
 
 
+@pytest.mark.parametrize(("lattice", "told"), [("CuAu", True), ("Cu", False)])
+def test_of_compounds_the_splitting_that_is_missing_is_told(
+    run, tmp_path: Path, lattice: str, told: bool
+) -> None:
+    atoms = bulk(lattice, "cesiumchloride", a=3.0) if told else bulk(lattice)
+    ase.io.write(tmp_path / "x.extxyz", atoms)
+    arguments = ("--supercell", 2, 2, 2, "--mesh", 10, "--band-points", 3, "--no-relax")
+    found = run("phonons", "pet-emt", tmp_path / "x.extxyz", *arguments, "--out", tmp_path / "out")
+    assert found.exit_code == 0, found.output
+    assert ("without --nac" in found.stdout) == told
+
+
 def test_qha(run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 

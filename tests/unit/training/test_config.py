@@ -81,7 +81,7 @@ def test_validation_fraction_lies_between_zero_and_one(recipe, write_recipe, fra
 def test_file_must_hold_a_mapping(tmp_path, text):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match="expected a YAML mapping"):
+    with pytest.raises(ValueError, match="expected a recipe in YAML"):
         read_config(path)
 
 
@@ -100,7 +100,7 @@ def test_a_recipe_is_text_in_utf8(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match=r"no.yaml: no such file; give the recipe"):
         read_config(tmp_path / "no.yaml")
 
 

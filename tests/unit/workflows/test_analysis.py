@@ -11,11 +11,13 @@ from ase.build import bulk
 
 from ase_pet.units import THZ_IN_INVERSE_CM
 from ase_pet.workflows.analysis import (
+    RDF,
     MissingDataError,
     mean_squared_displacement,
     radial_distribution,
     vibrational_density_of_states,
 )
+from ase_pet.workflows.analysis_plots import plot_rdf
 from ase_pet.workflows.motion import Motion
 
 
@@ -158,3 +160,13 @@ def test_numbers_that_make_no_sense() -> None:
         vibrational_density_of_states(motion, n_segments=0)
     with pytest.raises(ValueError, match="velocities in the file are zero"):
         vibrational_density_of_states(motion_of(atoms, positions, 0 * positions), n_segments=1)
+
+
+def test_each_pair_of_elements_has_a_panel_of_its_own_scale() -> None:
+    r = np.linspace(0.5, 6.0, 12)
+    g = {"H-O": np.where(r < 1.1, 30.0, 1.0), "O-O": np.where(r > 2.5, 1.0, 0.0)}
+    panels = plot_rdf(RDF(r, g, {name: np.cumsum(values) for name, values in g.items()})).axes
+    assert [panel.get_legend().get_texts()[0].get_text() for panel in panels] == list(g)
+    assert panels[0].get_ylim()[1] > 30.0
+    assert panels[1].get_ylim()[1] < 2.0
+    assert [panel.get_xlabel() for panel in panels] == ["", "distance, Å"]

@@ -11,6 +11,7 @@ from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.neighborlist import neighbor_list
 
+from ase_pet.workflows import smoothness
 from ase_pet.workflows.plots_checks import plot_pulls, plot_rotations
 from ase_pet.workflows.smoothness import pull_through_cutoff
 
@@ -68,6 +69,23 @@ def test_far_atoms_come_near() -> None:
     assert pull.jumps.forces == pytest.approx(abs(slope), rel=1e-6)
 
 
+def test_of_many_atoms_those_around_the_pair_are_pulled(monkeypatch) -> None:
+    monkeypatch.setattr(smoothness, "_MOST_ATOMS", 16)
+    atoms = bulk("Cu", cubic=True).repeat(2)
+    atoms.rattle(0.05, seed=0)
+    calculator, sizes = Pairs(), []
+    calculate = calculator.calculate
+    monkeypatch.setattr(
+        calculator, "calculate", lambda one, *a, **k: sizes.append(len(one)) or calculate(one, *a)
+    )
+    pull = pull_through_cutoff(calculator, atoms, CUTOFF)
+    assert set(sizes) == {16}
+    assert pull.n_atoms == 16
+    assert atoms.get_distance(*pull.pair, mic=True) == pytest.approx(CUTOFF, abs=0.6)
+    assert pull.jumps.forces > 1e-4
+    assert pull_through_cutoff(Pairs(), bulk("Cu"), CUTOFF).n_atoms == 8
+
+
 def test_nothing_to_pull() -> None:
     assert pull_through_cutoff(Pairs(), Atoms("Cu"), CUTOFF) is None
     assert pull_through_cutoff(Pairs(), TRIMER, np.inf) is None
@@ -81,3 +99,5 @@ def test_pictures_show_each_way_and_the_cutoff() -> None:
     figure = plot_rotations({"bare": [1e-2, 2e-2, 0.1], "symmetrized": [0.0, 1e-15]})
     (panel,) = figure.axes
     assert sum(patch.get_height() for patch in panel.patches) == 5
+    ticks = plot_rotations({"bare": [1e-2, 1e-1]}).axes[0].get_yticks()
+    assert (ticks == np.round(ticks)).all()
