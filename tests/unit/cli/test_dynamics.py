@@ -111,7 +111,7 @@ def test_analyze_says_what_it_leaves_out(run, silicon: Path, tmp_path: Path) -> 
     ase.io.write(tmp_path / "one.xyz", ase.io.read(silicon, "1"))
     found = run("analyze", tmp_path / "one.xyz", "--json")
     assert json.loads(found.stdout)["left_out"].keys() == {"msd", "vdos"}
-    found = run("analyze", tmp_path / "one.xyz", "--kinds", "rdf,vdos")
+    found = run("analyze", tmp_path / "one.xyz", "--kinds", "rdf, vdos")
     assert found.exit_code == 1
     assert "vdos: " in found.stderr
     found = run("analyze", tmp_path / "one.xyz", "--kinds", "rdf,xrd")
