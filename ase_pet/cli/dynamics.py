@@ -134,7 +134,7 @@ def analyze_trajectory(
     found = analyze(
         trajectory,
         out,
-        kinds.split(",") if kinds else None,
+        [kind.strip() for kind in kinds.split(",")] if kinds else None,
         skip=skip,
         spacing=spacing,
         r_max=r_max,

@@ -199,4 +199,6 @@ def _write(record: ElasticRecord, settings: ElasticSettings, atoms: Atoms, out: 
     write_csv(out / "elastic.csv", columns)
     if record.best.stable:
         write_figure(out / "elastic.png", plot_young(record))
+    else:
+        (out / "elastic.png").unlink(missing_ok=True)  # that of another crystal
     write_summary(out, atoms.calc, settings, record.summary())

@@ -28,7 +28,7 @@ class Progress:
         self.console = console
         self.label = label
         self.total = total
-        self.done = 0
+        self.done = self.kept = 0
         self._bar: Bar | None = None
         self._text = ""
         self._printed = 0
@@ -59,6 +59,11 @@ class Progress:
         elif self._printed < self.done:
             self._print(ended=True)
 
+    def keep(self, text: str, n_steps: int) -> None:
+        """Say that steps were done by an earlier run: they tell nothing of the time left."""
+        self.kept += n_steps
+        self.advance(text, n_steps)
+
     def advance(self, text: str = "", n_steps: int = 1) -> None:
         """Say that more steps are done.
 
@@ -83,9 +88,9 @@ class Progress:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _left(self) -> str:
-        """Time left as h:mm:ss, if all steps take as long as those that are done."""
-        steps = self.total - self.done
-        if steps <= 0 or self.done == 0:
+        """Time left as h:mm:ss, if all steps take as long as those of this run."""
+        steps, new = self.total - self.done, self.done - self.kept
+        if steps <= 0 or new == 0:
             return ""
-        seconds = (self._last - self._began) / self.done * steps
+        seconds = (self._last - self._began) / new * steps
         return f", {timedelta(seconds=round(seconds))} left"

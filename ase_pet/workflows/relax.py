@@ -166,6 +166,7 @@ def relax(
     Raises:
         ValueError: If the cell is to relax, or the symmetry to be kept, but not all three
             directions are periodic.
+        ArithmeticError: If an energy or a force is not finite.
     """
     _require_cell(atoms, settings)
     out = None if out_dir is None else Path(out_dir)
@@ -255,8 +256,11 @@ def _last(record: RelaxRecord, settings: RelaxSettings) -> str:
 
 
 def _note(record: RelaxRecord, atoms: Atoms) -> None:
-    record.energies.append(float(atoms.get_potential_energy()))
-    record.forces.append(float(np.linalg.norm(atoms.get_forces(), axis=1).max()))
+    energy, force = atoms.get_potential_energy(), np.linalg.norm(atoms.get_forces(), axis=1).max()
+    if not np.isfinite([energy, force]).all():
+        raise ArithmeticError("the model gives an energy or forces that are not finite numbers")
+    record.energies.append(float(energy))
+    record.forces.append(float(force))
     if has_volume(atoms) and "stress" in atoms.calc.implemented_properties:
         record.volumes.append(float(atoms.get_volume()))
         stress = atoms.get_stress()[:3].mean()

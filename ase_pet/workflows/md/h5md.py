@@ -6,7 +6,7 @@ and nothing else in the file changes. A frame that is not written yet has the st
 
 Source:
     de Buyl, Colberg & Höfling, Comput. Phys. Commun. 185, 1546 (2014); https://h5md.nongnu.org,
-    version 1.1.
+    version 1.1, with the module "units".
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import ase_pet
 from ase_pet.formats.files import remove_leftovers, temporary_name
 
 #: Elements that change, and their units; the edges are [3, 3] in a frame, the others [n_atoms, 3].
+#: Forces are per mole, because readers of H5MD, such as MDAnalysis, know no eV.
 ELEMENTS = {
     "position": "Angstrom",
     "velocity": "Angstrom fs-1",
-    "force": "eV Angstrom-1",
+    "force": "kJ mol-1 Angstrom-1",
     "box/edges": "Angstrom",
 }
 ROOT = "particles/all"
@@ -59,7 +60,7 @@ class H5MDFrames:
         k = self._n_frames
         self._put("position", k, atoms.positions)
         self._put("velocity", k, atoms.get_velocities() * units.fs)
-        self._put("force", k, atoms.get_forces())
+        self._put("force", k, atoms.get_forces() * units.mol / units.kJ)
         self._put("box/edges", k, atoms.cell.array)
         self._put("time", k, np.array(atoms.info["time_ps"]))
         self._put("step", k, np.array(atoms.info["step"]))
@@ -168,6 +169,7 @@ def _write_head(file: Any, like: Atoms | None, old: Any) -> None:
         boundary = ["periodic" if periodic else "none" for periodic in like.pbc]
     head = file.create_group("h5md")
     head.attrs["version"] = np.array([1, 1], "i4")
+    head.create_group("modules/units").attrs["version"] = np.array([1, 0], "i4")
     head.create_group("author").attrs["name"] = "unknown"
     creator = head.create_group("creator")
     creator.attrs["name"], creator.attrs["version"] = "ase_pet", ase_pet.__version__

@@ -106,7 +106,7 @@ def _run(
     try:
         with Progress(console, settings.dynamics, settings.total) as progress:
             if first:
-                progress.advance("continued", first)
+                progress.keep("continued", first)
             for step in integrator.run():
                 _look(integrator, record, watch, folder, is_new=step > first or not record.rows)
                 if step > first:

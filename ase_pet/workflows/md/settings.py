@@ -15,6 +15,10 @@ _POSITIVE = ("steps", "time_step", "damping", "pressure_damping", "interval", "m
 class MDSettings:
     """How to run molecular dynamics.
 
+    Temperatures are ASE's, of 3 n_atoms degrees of freedom. From atoms at rest, the centre of mass
+    rests, too, and stays there with all thermostats but ``"langevin"``: the other motions are then
+    hotter than ``temperature`` by n_atoms / (n_atoms - 1), an eighth for nine atoms.
+
     Attributes:
         dynamics: ``"nve"`` (velocity Verlet); a thermostat: ``"langevin"``, ``"bussi"``
             (stochastic velocity rescaling), ``"nose-hoover"`` (chain); or one with a barostat by

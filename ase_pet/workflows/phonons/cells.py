@@ -22,10 +22,11 @@ def displaced_phonopy(atoms: Atoms, settings: PhononSettings) -> Phonopy:
     """Phonopy's object of a crystal, with displacements.
 
     Raises:
-        ValueError: If the structure is no crystal, or its charge or spin says nothing of its
-            supercell.
+        ValueError: If the structure is no crystal, atoms of one element have several masses, or
+            its charge or spin says nothing of its supercell.
     """
     require_crystal(atoms, "phonons need")
+    _check_masses(atoms)
     repeats = repeats_of(atoms, settings)
     _check_state(atoms, repeats)
     unit_cell = _phonopy_atoms(atoms)
@@ -54,6 +55,17 @@ def ase_supercells(phonon: Phonopy, atoms: Atoms) -> list[Atoms]:
         Atoms(c.symbols, cell=c.cell, scaled_positions=c.scaled_positions, pbc=True, info=info)
         for c in (phonon.supercell, *displaced)
     ]
+
+
+def _check_masses(atoms: Atoms) -> None:
+    """Refuse isotopes in places that phonopy, which looks at elements, takes for equivalent."""
+    masses = atoms.get_masses()
+    for symbol in set(atoms.symbols):
+        if np.ptp(masses[atoms.symbols == symbol]) > 0:
+            raise ValueError(
+                f"atoms: {symbol} has several masses, but symmetry is that of the elements; give "
+                "all of an element one mass, such as the mean"
+            )
 
 
 def _check_state(atoms: Atoms, repeats: tuple[int, int, int]) -> None:

@@ -63,7 +63,7 @@ def evaluate_forces(
     missing = {k: batch for k, batch in enumerate(batches) if k not in found}
     with Progress(console, "supercells", len(structures)) as progress:
         if n_kept:
-            progress.advance(f"{n_kept} of an earlier run", n_kept)
+            progress.keep(f"{n_kept} of an earlier run", n_kept)
         for k, forces in _evaluate(calculator, missing, executor):
             if not np.isfinite(forces).all():
                 raise ArithmeticError("the model gives forces that are not finite numbers")

@@ -108,6 +108,8 @@ def bring_to_rest(
     """
     store = None if kept_in is None else Store(kept_in, atoms.calc)
     start, steps = atoms.copy(), asdict(settings)
+    if atoms.constraints:
+        steps["constraints"] = [constraint.todict() for constraint in atoms.constraints]
     kept = None if store is None else store.load([start], relaxation=steps)
     if kept is None:
         record = relax(atoms, settings, out_dir, console=console)

@@ -40,6 +40,10 @@ def test_shells_of_a_crystal_in_a_cell_smaller_than_they_are() -> None:
     assert rdf.coordination["Na-Na"][-1] == pytest.approx(12)  # at a / sqrt 2
     assert r[rdf.g["Na-Na"].argmax()] == pytest.approx(a / np.sqrt(2), abs=0.01)
     assert rdf.coordination["all"][-1] == pytest.approx(18)
+    left = bulk("NaCl", "rocksalt", a=a)
+    left.set_cell(left.cell.array[[1, 0, 2]])
+    other = radial_distribution(motion_of(left, left.positions[None]), r_max=4.5, n_bins=450)
+    assert other.g[mixed] == pytest.approx(rdf.g[mixed])
     # the integral of g is the coordination, with the density of the second element
     shells = 4 * np.pi * (r**2 + 0.01**2 / 12) * 0.01
     found = (rdf.g[mixed] * shells).sum() / atoms.get_volume()
@@ -82,6 +86,11 @@ def test_a_random_walk_diffuses_although_it_is_wrapped() -> None:
     best, error = found.diffusion["H"]
     assert 0 < error < 0.1 * expected
     assert abs(best - expected) < 4 * error
+    quarters = [motion_of(atoms, part, spacing=0.01) for part in np.split(positions, 4)]
+    same = {"window": (0.02, 0.1)}
+    parts = [mean_squared_displacement(one, **same).diffusion["H"][0] for one in quarters]
+    expected = np.std(parts, ddof=1) / 2
+    assert mean_squared_displacement(motion, **same).diffusion["H"][1] == pytest.approx(expected)
     wrapped = motion_of(atoms, positions % np.array([3.0, 4.0, 5.0]), spacing=0.01)
     again = mean_squared_displacement(wrapped)
     assert again.msd["H"] == pytest.approx(found.msd["H"])
@@ -110,6 +119,17 @@ def test_a_cell_that_breathes_moves_nobody() -> None:
     positions = scales[:, None, None] * (atoms.positions + 30.0)
     motion = Motion(atoms.numbers, atoms.get_masses(), atoms.pbc, cells, positions, None, 0.01)
     assert np.abs(motion.displacements()).max() < 1e-10
+    positions[1:, 0] += 0.25 * cells[1:, 0]  # and stays there
+    moves = replace(motion, positions=positions).displacements()
+    assert (moves[:, 0] - moves[:, 1])[[1, -1], 0] == pytest.approx(0.25 * cells[1, 0, 0])
+
+
+def test_where_nothing_is_periodic_the_longer_way_is_the_way() -> None:
+    atoms = Atoms("H2", cell=[4.0, 4.0, 4.0], pbc=(True, True, False))
+    positions = np.zeros((2, 2, 3))
+    positions[1, 0] = (3.0, 0.0, 3.0)
+    first, second = motion_of(atoms, positions).displacements()[1]
+    assert first - second == pytest.approx([-1.0, 0.0, 3.0])
 
 
 def test_oscillators_are_found_at_their_frequencies() -> None:

@@ -41,6 +41,7 @@ def test_pressure_agrees_with_the_equation(tmp_path: Path) -> None:
     before = atoms.cell.array.copy()
     record = compute_eos(atoms, EOSSettings(change=0.03), tmp_path)
     assert (atoms.cell.array == before).all()
+    assert record.volumes[[0, -1]] / np.linalg.det(before) == pytest.approx([0.97, 1.03])
     pressures = []
     for volume in (record.V0, 1.01 * record.V0, 0.99 * record.V0):
         atoms.set_cell(before * (volume / np.linalg.det(before)) ** (1 / 3), scale_atoms=True)

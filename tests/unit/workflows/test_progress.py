@@ -45,6 +45,21 @@ def test_slow_steps_are_told_each_minute_with_the_time_left(monkeypatch) -> None
     ]
 
 
+def test_steps_of_an_earlier_run_tell_nothing_of_the_time_left(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    console = Console(file=io.StringIO(), width=100)
+    with Progress(console, "task", 100) as task:
+        task.keep("continued", 80)
+        for _ in range(10):
+            now[0] += 1.0
+            task.advance()
+    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "task: 80/100  continued",
+        "task: 90/100, 0:00:10 left",
+    ]
+
+
 def test_a_terminal_gets_a_bar() -> None:
     text = run(10, 10, terminal=True)
     assert "10/10" in text

@@ -34,6 +34,8 @@ def test_a_strained_crystal_finds_its_space_group_again(tmp_path: Path, optimize
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["energy_eV"][1] < found["energy_eV"][0]
     assert found["n_steps"] == record.n_steps
+    ratios = np.array(found["principal_strains"]) + 1.0  # from the largest compression on
+    assert ratios / ratios[1] == pytest.approx([1.0 / 1.02, 1.0, 1.0 / 0.99], rel=1e-3)
     assert {p.name for p in tmp_path.iterdir()} == {
         "relax.traj", "relax.png", "relaxed.extxyz", "summary.json",
     }  # fmt: skip
@@ -129,6 +131,22 @@ def test_a_start_that_fails_leaves_an_earlier_relaxation_alone(tmp_path: Path) -
     with pytest.raises(NotImplementedError):
         relax(foreign, RelaxSettings(), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_numbers_that_are_none_end_a_relaxation_before_they_are_written(tmp_path: Path) -> None:
+    class Broken(EMT):
+        def calculate(self, *arguments) -> None:
+            super().calculate(*arguments)
+            if (tmp_path / "relax.traj").exists():
+                self.results["forces"] = np.full((len(self.atoms), 3), np.nan)
+
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = Broken()
+    with pytest.raises(ArithmeticError, match="energy or forces that are not finite"):
+        relax(atoms, RelaxSettings(), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"relax.traj"}
+    assert len(ase.io.read(tmp_path / "relax.traj", ":")) == 1
 
 
 def test_a_nearly_flat_cell_has_no_pressure() -> None:

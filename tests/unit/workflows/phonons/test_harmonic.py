@@ -213,6 +213,14 @@ def test_the_charge_of_a_cell_is_not_that_of_a_supercell() -> None:
     assert atoms.calc.info == {"charge": 1, "spin": 2}
 
 
+def test_isotopes_in_equivalent_places_are_refused() -> None:
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = EMT()
+    atoms.set_masses([63.0, 65.0, 63.0, 65.0])
+    with pytest.raises(ValueError, match="atoms: Cu has several masses, but symmetry is that"):
+        compute_phonons(atoms, PhononSettings(supercell=(1, 1, 1)))
+
+
 def test_the_charge_of_the_calculator_counts() -> None:
     atoms = copper()
     atoms.calc.parameters["charge"] = -1.0

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.constraints import FixAtoms
 
 from ase_pet import PETCalculator
 from ase_pet.workflows.phonons import PhononSettings, bring_to_rest
@@ -51,6 +52,20 @@ def test_a_relaxation_is_not_repeated(checkpoint: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[0].positions, found[1].positions)
     np.testing.assert_array_equal(found[0].cell.array, found[1].cell.array)
     assert found[1].get_volume() > 1.05 * bulk("C").get_volume()
+
+
+def test_atoms_that_were_held_are_not_those_of_a_free_relaxation(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    ends = []
+    for held in (range(8), []):
+        atoms = diamond(checkpoint)
+        atoms.rattle(0.05, seed=2)
+        start = atoms.positions.copy()
+        atoms.set_constraint(FixAtoms(held) if held else None)
+        bring_to_rest(atoms, RelaxSettings("lbfgs", fmax=0.2), kept_in=tmp_path)
+        ends.append(np.abs(atoms.positions - start).max())
+    assert ends[0] == 0.0 < ends[1]
 
 
 def test_a_relaxation_that_does_not_converge_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
