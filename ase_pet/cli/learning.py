@@ -19,7 +19,6 @@ from ase_pet.cli.options import (
     Target,
     Weights,
     check_out,
-    make_console,
     parse_symmetry,
     parse_target,
     show_json,
@@ -35,8 +34,7 @@ def train_model(
     """Train a model by a recipe; interrupted at any moment, the same command continues."""
     from ase_pet.training import train
 
-    path = train(config, resume=resume)
-    make_console().print(f"{path}: written")
+    train(config, resume=resume)
 
 
 def evaluate_model(

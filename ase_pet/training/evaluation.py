@@ -184,6 +184,7 @@ def plot_parity(parities: dict[str, Parity], path: Path) -> None:
     """Draw predictions over references, a row for each kind of evaluation, as a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     axes_of = {
         "energy": ("energy", "eV/atom", 1.0, EV_IN_MEV, "meV/atom"),
@@ -203,7 +204,8 @@ def plot_parity(parities: dict[str, Parity], path: Path) -> None:
             axes.plot([x.min(), x.max()], [x.min(), x.max()], color="0.6", linewidth=1)
             axes.plot(x, y, ".", markersize=3)
             mae = np.abs(x - y).mean() * error_scale
-            axes.set(title=f"{title}, {label}: MAE {mae:.3g} {error_unit}")
+            axes.set_title(f"{title}, {label}\nMAE {mae:.3g} {error_unit}", fontsize="medium")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.set(xlabel=f"reference, {unit}", ylabel=f"predicted, {unit}")
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import torch
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from ase_pet import PETCalculator
@@ -17,6 +19,7 @@ from ase_pet.potentials.composition import Composition
 from ase_pet.potentials.pet import PET, PETHypers
 from ase_pet.potentials.total import Total
 from ase_pet.training import evaluate
+from ase_pet.training.evaluation import Parity, plot_parity
 from ase_pet.training.report import Report
 from tests.tiny import tiny_modern_pet
 
@@ -135,3 +138,18 @@ def test_structures_are_evaluated_with_their_charges(conditioning, report):
     ion.calc = SinglePointCalculator(ion, energy=energy, forces=forces)
     errors = evaluate(model, [ion], symmetry=None, report=report)
     assert errors["bare"]["all"]["energy_mae"] < 1e-12
+
+
+def test_titles_of_the_parity_plot_are_within_it(tmp_path, monkeypatch):
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda f, *a, **k: drawn.append(f) or save(f, *a, **k))
+    values = {name: np.linspace(0.0085, 0.0225, 5) for name in ("energy", "forces", "stress")}
+    shifted = {name: value + 0.0012345 for name, value in values.items()}
+    plot_parity({"symmetrized": Parity(values, shifted)}, tmp_path / "parity.png")
+    (figure,) = drawn
+    for axes in figure.axes:
+        box = axes.title.get_window_extent()
+        assert 0.0 <= box.x0 < box.x1 <= figure.bbox.x1
+        labels = [text.get_window_extent() for text in axes.get_xticklabels() if text.get_text()]
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(labels))
