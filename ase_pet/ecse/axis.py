@@ -40,8 +40,14 @@ _UNHEARD = 40.0
 
 
 def fade_out(r: Tensor, cutoff: float, settings: SmoothSettings) -> Tensor:
-    """Factor [n_edges] with which an edge of length r [n_edges], Å, takes part near the cutoff."""
-    return smooth_step((cutoff - r) / settings.fade_width)
+    """Factor [n_edges] with which an edge of length r [n_edges], Å, takes part near the cutoff.
+
+    The slope of its logarithm goes to infinity there, where energies no longer depend on the edge.
+    In the last 1e-8 of the cutoff (float64) it is left out, which is as small an error as what
+    rounding, times that slope, would leave of the forces.
+    """
+    steep = cutoff - r < torch.finfo(r.dtype).eps ** 0.5 * cutoff
+    return smooth_step((cutoff - torch.where(steep, r.detach(), r)) / settings.fade_width)
 
 
 def compete(
