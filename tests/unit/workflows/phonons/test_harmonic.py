@@ -288,6 +288,14 @@ def test_a_left_handed_cell_is_the_same_crystal() -> None:
     np.testing.assert_allclose(gamma[0], gamma[1], rtol=1e-6)
 
 
+def test_atoms_of_a_left_handed_cell_stay_where_they_are() -> None:
+    atoms = bulk("Si")
+    atoms.set_cell(atoms.cell.array[[1, 0, 2]])
+    found = displaced_phonopy(atoms, PhononSettings(supercell=(1, 1, 1))).unitcell
+    assert np.linalg.det(found.cell) > 0
+    assert np.allclose(found.positions, atoms.positions)
+
+
 def test_the_band_path_is_that_of_the_cell_as_it_is() -> None:
     """X of fcc lies at 2π/a along a cubic axis, whichever primitive vectors are chosen."""
     lattice = bulk("Cu", "fcc", a=4.0).cell.array
