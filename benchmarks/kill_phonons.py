@@ -23,7 +23,7 @@ from common import CHECKPOINTS, console, show, write
 
 FILES = ("phonopy_params.yaml", "bands.csv", "thermal.csv", "relax/relaxed.extxyz")
 #: What tells how a run went, not what it found.
-COURSE = ("seconds", "n_supercells_of_an_earlier_run")
+COURSE = ("seconds", "n_supercells_of_an_earlier_run", "command", "date")
 
 
 def main() -> None:
