@@ -78,7 +78,7 @@ class MDRecord:
         return {name: self[name] for name in self.names}
 
     def summary(self) -> dict[str, Any]:
-        """Averages, drift and conservation after equilibration, as plain numbers."""
+        """Averages, drift and, of free atoms, angular momentum after equilibration."""
         there = {name: x[self.n_equilibration :] for name, x in self.columns().items()}
         if not there or not len(there["time_ps"]):
             return {}
@@ -98,10 +98,11 @@ class MDRecord:
             rest = conserved - (slope * time_ps + start)
             found["drift_meV_per_atom_per_ps"] = float(slope)
             found["fluctuation_meV_per_atom"] = float(rest.std())
-        momentum = self.angular_momentum[self.n_equilibration :]
-        change = float(np.linalg.norm(momentum - momentum[0], axis=1).max())
-        found["angular_momentum_start_hbar"] = float(np.linalg.norm(momentum[0]))
-        found["angular_momentum_change_hbar"] = change
+        if not self.periodic:
+            momentum = self.angular_momentum[self.n_equilibration :]
+            change = float(np.linalg.norm(momentum - momentum[0], axis=1).max())
+            found["angular_momentum_start_hbar"] = float(np.linalg.norm(momentum[0]))
+            found["angular_momentum_change_hbar"] = change
         return found
 
 
