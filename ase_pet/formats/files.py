@@ -1,15 +1,38 @@
-"""Files that are either whole or absent, and their fingerprints."""
+"""Files that are either whole or absent, their fingerprints, and JSON from anybody."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import os
+import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+#: Levels of brackets in JSON, far more than anything that is read has.
+_DEEPEST = 100
+
+
+def parse_json(text: str) -> Any:
+    """What JSON says, from whomever it comes.
+
+    Python's parser calls itself for each level; where a package has raised the limit of that, as
+    symfc does, brackets without end would crash the process.
+
+    Raises:
+        ValueError: If it is no JSON, or nested too deeply.
+        TypeError: If it is no text.
+    """
+    depth = 0
+    for bracket in re.findall(r"[][{}]", text):
+        depth += 1 if bracket in "[{" else -1
+        if depth > _DEEPEST:
+            raise ValueError(f"more than {_DEEPEST} brackets within one another")
+    return json.loads(text)
 
 
 def sha256_of(*paths: str | Path) -> str:

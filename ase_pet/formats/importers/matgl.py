@@ -10,7 +10,6 @@ Source:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ase_pet.errors import CheckpointError
-from ase_pet.formats.files import sha256_of
+from ase_pet.formats.files import parse_json, sha256_of
 from ase_pet.formats.importers.tensornet_weights import (
     Weights,
     network_weights,
@@ -138,7 +137,7 @@ def _load(path: Path, folder: Path) -> Model:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
 

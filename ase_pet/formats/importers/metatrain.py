@@ -11,7 +11,6 @@ Source:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ase_pet.errors import CheckpointError
-from ase_pet.formats.files import sha256_of
+from ase_pet.formats.files import parse_json, sha256_of
 from ase_pet.formats.importers.metatrain_targets import (
     check_length,
     choose_energy,
@@ -289,13 +288,13 @@ def _described(metadata: object) -> dict[str, Any]:
     if not isinstance(metadata, Record):
         return found
     try:
-        about = json.loads(metadata.state[0])
+        about = parse_json(metadata.state[0])
         references = [r for group in about.get("references", {}).values() for r in group]
         if references:
             found["citation"] = "; ".join(map(str, references))
         named = [str(about[key]) for key in ("name", "description") if about.get(key)]
         if named:
             found["training_data"] = ": ".join(named)
-    except (AttributeError, IndexError, TypeError, ValueError, RecursionError):
+    except (AttributeError, IndexError, TypeError, ValueError):
         return found
     return found

@@ -11,7 +11,6 @@ Source:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ase_pet.errors import CheckpointError
+from ase_pet.formats.files import parse_json
 from ase_pet.formats.importers import metatrain
 from ase_pet.formats.model import Model
 from ase_pet.formats.script_file import ScriptRecord, read_program, tensors_of
@@ -130,10 +130,10 @@ def _dataset(pet: Mapping[str, Any]) -> Record:
     """Elements and targets of a module from before it knew the data that it was trained on."""
     dataset, targets = Record(), {}
     for name in pet["target_names"]:
-        about = json.loads(pet["outputs"][name].state)
+        about = parse_json(pet["outputs"][name].state)
         targets[name] = Record()
         targets[name].state = {"quantity": "energy" if name == "energy" else ""} | about
-    unit = json.loads(pet["requested_nl"].state)["length_unit"]
+    unit = parse_json(pet["requested_nl"].state)["length_unit"]
     dataset.state = {
         "length_unit": unit,
         "_atomic_types": pet["atomic_types"],

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ase_pet.formats.files import write_atomically
+from ase_pet.formats.files import parse_json, write_atomically
 from ase_pet.workflows.md.settings import MDSettings
 
 NAME = "md.checkpoint.npz"
@@ -75,7 +75,7 @@ class Checkpoint:
                     if name.startswith("state.")
                 }
                 frames, size, table = (int(x) for x in file["mark"])
-                identity = json.loads(str(file["identity"]))
+                identity = parse_json(str(file["identity"]))
                 return cls(identity, state, int(file["csv"]), (frames, size, table))
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from ase_pet.formats.files import sha256_of, write_atomically
+from ase_pet.formats.files import parse_json, sha256_of, write_atomically
+
+
+def test_json_is_parsed_and_nesting_without_end_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_json('{"a": [1, {"b": "]]"}]}') == {"a": [1, {"b": "]]"}]}
+    assert parse_json("[" * 100 + "]" * 100)
+    monkeypatch.setattr("json.loads", lambda _: pytest.fail("such text can crash the process"))
+    with pytest.raises(ValueError, match="more than 100 brackets"):
+        parse_json("[" * 101)
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,12 @@ def test_text_nested_without_end_describes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = changed({"metadata": NESTED}, "pet_exported_old", tmp_path, monkeypatch)
-    assert load(path).metadata["training_data"] is None
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)  # symfc does that
+    try:
+        assert load(path).metadata["training_data"] is None
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +223,7 @@ def test_text_nested_without_end_describes_nothing(
         ({"species_to_species_index": ...}, {}, "species_to_species_index"),
         ({"gnn_layers": ...}, {}, "damaged or not a PET of a supported version: KeyError"),
         ({"additive_models": record("x", [1])}, {}, "damaged or not a PET of a supported version"),
-        ({"dataset_info": ..., "requested_nl": NESTED}, {}, "version: RecursionError"),
+        ({"dataset_info": ..., "requested_nl": NESTED}, {}, "version: ValueError.*100 brackets"),
         ({"cutoff": "far"}, {}, "cutoff: expected float, got 'far'"),
         ({"cutoff": [1.0]}, {}, r"missing \['cutoff'\]"),
     ],
